@@ -1,0 +1,68 @@
+# One virtual environment, installed under constraints.txt, filled as targets need it.
+# Make variables: PYTHON (python3), VENV (.venv), ARGS (passed on to the command).
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
+SOURCES := rere_env agents tests examples benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-slow test-gpu check lint types format bench smoke clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
+		awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+# A stamp is remade only when the project's metadata or the pinned versions change.
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-llm: pyproject.toml constraints.txt | $(VENV)/.created
+	$(INSTALL) ".[llm]"
+	@touch $@
+
+$(VENV)/.installed-all: pyproject.toml constraints.txt | $(VENV)/.created
+	$(INSTALL) ".[all]"
+	@touch $@ $(VENV)/.installed-llm
+
+train: $(VENV)/.installed-llm  ## install, then train on the built-in world (ARGS="--preset smoke")
+	$(BIN)/rere train $(ARGS)
+
+test: $(VENV)/.installed-all  ## install everything, then run all tests but slow and gpu ones
+	$(BIN)/pytest -m "not slow and not gpu" $(ARGS)
+
+# Exit code 5 is "no test selected": not a failure where a marker has no test yet.
+test-slow: $(VENV)/.installed-all  ## run the slow tests
+	$(BIN)/pytest -m "slow and not gpu" $(ARGS) || [ $$? -eq 5 ]
+
+test-gpu: $(VENV)/.installed-all  ## run the tests that need a CUDA device
+	$(BIN)/pytest -m gpu $(ARGS) || [ $$? -eq 5 ]
+
+check: lint types test  ## formatting, lint, types and tests: what must pass before a commit
+
+lint: $(VENV)/.installed-all  ## check formatting and lint
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(VENV)/.installed-all  ## check types, strictly
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-all  ## format, and repair what ruff can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(VENV)/.installed-all  ## time the benchmarks
+	$(BIN)/pytest benchmarks -o python_files='bench_*.py' --benchmark-only $(ARGS)
+
+smoke: $(VENV)/.installed-all  ## run every example, benchmark and the training command in small
+	set -e; for example in examples/*.py; do \
+		echo "== $$example"; $(BIN)/python "$$example" --smoke; done
+	$(BIN)/pytest benchmarks -o python_files='bench_*.py' --benchmark-disable
+	runs=$$(mktemp -d) && $(BIN)/rere train --preset smoke --runs-dir "$$runs" && rm -r "$$runs"
+
+clean:  ## remove caches and build outputs (keeps .venv and runs)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

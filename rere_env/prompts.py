@@ -1,0 +1,94 @@
+"""History -> prompt token ids. A prompt is a function of item ids; templates are values.
+
+Prompts and titles are tokenised apart and joined as ids, never as text. One fixed template serves
+training and test alike (the released code draws one at random per row, at test time too).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rere_env.catalogue import Catalogue, TitleTokens
+from rere_env.tokenizer import Tokenizer
+
+__all__ = ["PAPER_TEMPLATE", "InstructionTemplate", "Prompt", "compact_prompt", "instruction_prompt"]
+
+Prompt: TypeAlias = Callable[[Sequence[int]], list[int]]
+"""`history item ids, oldest first -> model token ids` (at least one)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionTemplate:
+    """A text around the history.
+
+    Attributes:
+        text: Holds `{history}` once; `{category}` is filled in if present.
+        item: How one title is written, with `{title}`.
+        separator: What stands between two titles.
+        category: The word for the items, plural.
+        completion: What the policy writes, with `{title}`.
+    """
+
+    text: str
+    item: str = '"{title}"'
+    separator: str = ", "
+    category: str = "items"
+    completion: str = '"{title}"\n'
+
+    def __post_init__(self) -> None:
+        """Check the place-holders."""
+        for name, value, need in (
+            ("text", self.text, "{history}"),
+            ("item", self.item, "{title}"),
+            ("completion", self.completion, "{title}"),
+        ):
+            if value.count(need) != 1:
+                raise ValueError(f"`{name}` (={value!r}) must hold {need!r} exactly once.")
+
+    def render(self, titles: Sequence[str]) -> str:
+        """Return the prompt text for a history of titles."""
+        history = self.separator.join(self.item.replace("{title}", title) for title in titles)
+        return self.text.replace("{category}", self.category).replace("{history}", history)
+
+
+PAPER_TEMPLATE = InstructionTemplate(
+    # The structure of the paper's prompt (Alpaca form); wording our own.
+    text=(
+        "Below is an instruction that describes a task, paired with an input that provides "
+        "further context. Write a response that completes the request.\n\n"
+        "### Instruction:\nGiven the {category} a user chose, oldest first, "
+        "write the title of the one the user will choose next.\n\n"
+        "### Input:\n{history}\n\n"
+        "### Response:\n"
+    ),
+)
+"""Instruction, input, response: the form that pre-trained models get."""
+
+
+def compact_prompt(catalogue: Catalogue, tokens: TitleTokens, tokenizer: Tokenizer) -> Prompt:
+    """Return the prompt of models trained from scratch: titles, each closed by EOS.
+
+    The separator is the very EOS that ends a completion, so a user's whole history with the next
+    title is one plain sequence, and the training windows of a user are prefixes of each other.
+    """
+    start = tokenizer.prompt_prefix or [tokenizer.eos_id]
+
+    def prompt(history: Sequence[int]) -> list[int]:
+        ids = list(start)
+        for item in history:
+            ids += tokens.to_model_ids(tokens[int(catalogue.item_title[item])]).tolist()
+        return ids
+
+    return prompt
+
+
+def instruction_prompt(
+    catalogue: Catalogue, tokenizer: Tokenizer, template: InstructionTemplate = PAPER_TEMPLATE
+) -> Prompt:
+    """Return a prompt in words, for pre-trained models."""
+
+    def prompt(history: Sequence[int]) -> list[int]:
+        titles = [catalogue.titles[catalogue.item_title[item]] for item in history]
+        return [*tokenizer.prompt_prefix, *tokenizer.encode(template.render(titles))]
+
+    return prompt

@@ -1,0 +1,141 @@
+"""A task: catalogue, trie, examples, prompt and reward. What environments and agents share.
+
+Everything here is immutable, so one task can stand behind any number of environments and agents.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from rere_env.catalogue import Catalogue, TitleTokens
+from rere_env.datasets import Dataset, games_dataset, load_dataset
+from rere_env.prompts import Prompt, compact_prompt
+from rere_env.rewards import REWARDS
+from rere_env.tokenizer import Tokenizer, WordTokenizer
+from rere_env.trie import Trie
+from rere_env.types import Batch, Reward
+
+__all__ = ["GAMES", "Task", "find_reward", "load_task"]
+
+GAMES = "games"
+"""The name of the built-in world."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """Recommendation as writing a title.
+
+    Attributes:
+        dataset: Catalogue and splits.
+        tokenizer: Text <-> token ids of the policy.
+        title_tokens: The titles as local token ids.
+        trie: Their prefix tree, title id = leaf.
+        prompt: History item ids -> prompt token ids.
+        reward: Scores a ranked group of titles.
+    """
+
+    dataset: Dataset
+    tokenizer: Tokenizer
+    title_tokens: TitleTokens
+    trie: Trie
+    prompt: Prompt
+    reward: Reward
+
+    @classmethod
+    def build(
+        cls,
+        dataset: Dataset,
+        *,
+        tokenizer: Tokenizer | None = None,
+        reward: str | Reward = "rere",
+        prompt: Callable[[Catalogue, TitleTokens, Tokenizer], Prompt] = compact_prompt,
+    ) -> "Task":
+        """Tokenise the catalogue and build its trie.
+
+        Args:
+            dataset: From `load_dataset` or `games_dataset`.
+            tokenizer: Default: one token a word, from the titles.
+            reward: A name of `rere_env.rewards.REWARDS` or a function.
+            prompt: Makes the prompt function once the titles have tokens.
+        """
+        tokenizer = tokenizer or WordTokenizer.from_titles(dataset.catalogue.titles)
+        tokens = dataset.catalogue.tokenize(tokenizer)
+        return cls(
+            dataset=dataset,
+            tokenizer=tokenizer,
+            title_tokens=tokens,
+            trie=Trie.from_sequences(tokens.indptr, tokens.tokens, tokens.num_tokens),
+            prompt=prompt(dataset.catalogue, tokens, tokenizer),
+            reward=find_reward(reward),
+        )
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Task":
+        """Return itself: a task is immutable, and Gymnasium deep-copies specs often."""
+        return self
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What can be recommended."""
+        return self.dataset.catalogue
+
+    @property
+    def splits(self) -> Mapping[str, Batch]:
+        """Examples by split name: train, valid, test and whatever else the data holds."""
+        return self.dataset.splits
+
+    @property
+    def history_length(self) -> int:
+        """H, the longest history an example may have."""
+        return self.dataset.history_length
+
+    def split(self, name: str) -> Batch:
+        """Return the examples of a split.
+
+        Raises:
+            ValueError: There is no such split, or it is empty.
+        """
+        if name not in self.splits:
+            raise ValueError(
+                f"`split` (={name!r}) must be one of {sorted(self.splits)} "
+                f"for the data set {self.dataset.name!r}."
+            )
+        if len(self.splits[name]) == 0:
+            raise ValueError(f"the split {name!r} of {self.dataset.name!r} holds no example.")
+        return self.splits[name]
+
+    def with_reward(self, reward: str | Reward) -> "Task":
+        """Return the same task under another reward."""
+        return replace(self, reward=find_reward(reward))
+
+    def decode_title(self, title: int) -> str:
+        """Return the text of a title id, as the catalogue writes it."""
+        return self.catalogue.titles[title]
+
+
+def load_task(data: str | Path = GAMES, *, reward: str | Reward = "rere") -> Task:
+    """Return the built-in world (`"games"`) or the data set in a folder, one token a word."""
+    if str(data) == GAMES:
+        return _games_task().with_reward(reward)
+    return Task.build(load_dataset(Path(data)), reward=reward)
+
+
+def find_reward(reward: str | Reward) -> Reward:
+    """Return a reward by name, or the function itself.
+
+    Raises:
+        ValueError: No reward has this name.
+    """
+    if callable(reward):
+        return reward
+    if reward not in REWARDS:
+        raise ValueError(
+            f"`reward` (={reward!r}) must be one of {sorted(REWARDS)} or a function "
+            "`(titles [B, G], batch) -> float32 [B, G]`."
+        )
+    return REWARDS[reward]
+
+
+@cache
+def _games_task() -> Task:
+    return Task.build(games_dataset())

@@ -1,0 +1,178 @@
+"""Text to token ids and back. The only place where text becomes tokens.
+
+A tokenizer owns its completion template: what a policy writes for a title (the bare title, or
+the paper's `"title"` and a line break). Knows nothing of catalogues, tries or users.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["HFTokenizer", "Tokenizer", "WordTokenizer"]
+
+
+class Tokenizer(Protocol):
+    """What the catalogue and the prompts need from a tokenizer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        ...
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends every completion."""
+        ...
+
+    @property
+    def prompt_prefix(self) -> list[int]:
+        """Ids that open every prompt (the BOS token of a model that has one)."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Encode text as it stands, without special tokens."""
+        ...
+
+    def encode_completions(self, titles: Sequence[str]) -> list[list[int]]:
+        """Encode what the policy writes for each title; every row ends with `eos_id`."""
+        ...
+
+    def decode_completion(self, ids: Sequence[int]) -> str:
+        """Return the title behind the ids of a completion, EOS included or not."""
+        ...
+
+
+class WordTokenizer:
+    """One token a word, split on single spaces, so that every title round-trips exactly.
+
+    Built in, offline and dependency-free: the default of the environments. Id 0 is EOS.
+    """
+
+    prompt_prefix: list[int] = []
+
+    def __init__(self, words: Iterable[str]) -> None:
+        """Number the words from 1 in the order given, each once."""
+        self.words: tuple[str, ...] = ("<eos>", *dict.fromkeys(words))
+        self._ids = {word: i for i, word in enumerate(self.words) if i > 0}
+
+    @classmethod
+    def from_titles(cls, titles: Iterable[str]) -> "WordTokenizer":
+        """Take every word of the titles, in order of first appearance."""
+        return cls(word for title in titles for word in title.split(" "))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of words plus EOS."""
+        return len(self.words)
+
+    @property
+    def eos_id(self) -> int:
+        """Id of EOS, always 0."""
+        return 0
+
+    def encode(self, text: str) -> list[int]:
+        """Return one id a word.
+
+        Raises:
+            ValueError: A word is not in the vocabulary.
+        """
+        try:
+            return [self._ids[word] for word in text.split(" ")]
+        except KeyError as missing:
+            raise ValueError(
+                f"the word {missing.args[0]!r} of {text!r} is not in the vocabulary of "
+                f"{len(self._ids)} words; build the WordTokenizer from the titles it must encode "
+                "(`WordTokenizer.from_titles(titles)`) or use a subword tokenizer."
+            ) from None
+
+    def encode_completions(self, titles: Sequence[str]) -> list[list[int]]:
+        """Return the words of each title and EOS."""
+        return [[*self.encode(title), self.eos_id] for title in titles]
+
+    def decode_completion(self, ids: Sequence[int]) -> str:
+        """Join the words with single spaces; EOS is dropped."""
+        return " ".join(self.words[i] for i in ids if i != self.eos_id)
+
+
+class HFTokenizer:
+    """A Hugging Face tokenizer; transformers is imported when one is loaded."""
+
+    def __init__(self, tokenizer: Any, *, completion_template: str = "{title}") -> None:  # noqa: ANN401 - a transformers object
+        """Wrap a loaded tokenizer.
+
+        Args:
+            tokenizer: A `transformers.PreTrainedTokenizerBase`.
+            completion_template: Text around `{title}`; the paper's prompt wants '"{title}"\\n'.
+
+        Raises:
+            ValueError: The template lacks `{title}`, or the tokenizer has no EOS token.
+        """
+        if completion_template.count("{title}") != 1:
+            raise ValueError(
+                f"`completion_template` (={completion_template!r}) must hold '{{title}}' once."
+            )
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"the tokenizer {tokenizer.name_or_path!r} has no EOS token, which must end every "
+                "title; set `tokenizer.eos_token` to one of its tokens."
+            )
+        self.tokenizer = tokenizer
+        self.completion_template = completion_template
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, completion_template: str = "{title}"
+    ) -> "HFTokenizer":
+        """Load by hub id or local folder (no remote code).
+
+        Raises:
+            ImportError: transformers is not installed; the message names the extra.
+        """
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise ImportError(
+                "HFTokenizer needs transformers: pip install 'rere-env[llm]'."
+            ) from error
+        return cls(
+            AutoTokenizer.from_pretrained(str(name_or_path)),
+            completion_template=completion_template,
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return len(self.tokenizer)
+
+    @property
+    def eos_id(self) -> int:
+        """Id of the tokenizer's EOS token."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prompt_prefix(self) -> list[int]:
+        """What the tokenizer itself puts before text, less a closing EOS."""
+        ids = list(self.tokenizer.encode("", add_special_tokens=True))
+        return ids[:-1] if ids and ids[-1] == self.eos_id != self.tokenizer.bos_token_id else ids
+
+    def encode(self, text: str) -> list[int]:
+        """Encode text as it stands, without special tokens."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def encode_completions(self, titles: Sequence[str]) -> list[list[int]]:
+        """Encode each title in its template and close it with EOS."""
+        if not titles:
+            return []
+        texts = [self.completion_template.replace("{title}", title) for title in titles]
+        rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [[*row, self.eos_id] for row in rows]
+
+    def decode_completion(self, ids: Sequence[int]) -> str:
+        """Decode and take the title out of the template."""
+        text = self.tokenizer.decode(
+            [i for i in ids if i != self.eos_id],
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
+        )
+        before, after = self.completion_template.split("{title}")
+        return str(text).removeprefix(before).removesuffix(after)
