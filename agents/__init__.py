@@ -8,8 +8,8 @@ from pathlib import Path
 
 __all__: list[str] = []
 
-# Modules of the PyPI package openai-agents, which installs the same top-level name `agents`. pip lets
-# the two overwrite each other file by file, so its modules beside ours mean a broken mixture.
+# Modules of the PyPI package openai-agents, which installs the same top-level name `agents`. pip
+# lets the two overwrite each other file by file: its modules beside ours mean a broken mixture.
 _FOREIGN_MODULES = ("guardrail.py", "run_context.py", "function_schema.py")
 
 
@@ -17,10 +17,10 @@ def _refuse_mixture(package: Path) -> None:
     foreign = [name for name in _FOREIGN_MODULES if (package / name).exists()]
     if foreign:
         raise ImportError(
-            f"The package `agents` of rere-env must hold its own files only, but {package} also holds "
+            f"`agents` of rere-env must hold its own files only, but {package} also holds "
             f"{', '.join(foreign)} of the PyPI package openai-agents, which installs the same "
-            "top-level name. Use a virtual environment for each, or run `pip uninstall "
-            "openai-agents` and `pip install --force-reinstall --no-deps rere-env`."
+            "top-level name. Keep the two in separate virtual environments, or run `pip uninstall "
+            "openai-agents` and then `pip install --force-reinstall --no-deps rere-env`."
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel
 
 from agents.ops import segment_log_softmax
@@ -82,7 +83,8 @@ class LanguageModel(nn.Module):
             attention_mask=self._additive(trees.ancestors()),
             use_cache=False,
         ).last_hidden_state
-        return self.next_logprobs(hidden.flatten(0, 1)[slots], edges)
+        # `embedding` and `index_select`, not `[]`: their CPU gradients are deterministic.
+        return self.next_logprobs(functional.embedding(slots, hidden.flatten(0, 1)), edges)
 
     def prefill(self, prompts: Tensor, lengths: Tensor) -> tuple[Tensor, DynamicCache]:
         """Read prompts once.
@@ -135,10 +137,10 @@ class LanguageModel(nn.Module):
         """Return log-probabilities after hidden states [M, D]: [E] over edges, or all [M, V]."""
         if edges is None:
             return torch.log_softmax(self._finish(self._head(hidden)).float(), dim=-1)
-        weight = self._head.weight[edges.token]
-        logits = (hidden[edges.owner] * weight).sum(-1)
+        weight = functional.embedding(edges.token, self._head.weight)
+        logits = (functional.embedding(edges.owner, hidden) * weight).sum(-1)
         if self._head.bias is not None:
-            logits = logits + self._head.bias[edges.token]
+            logits = logits + self._head.bias.index_select(0, edges.token)
         return segment_log_softmax(self._finish(logits), edges.owner, len(hidden))
 
     def check_length(self, length: int) -> None:

@@ -16,5 +16,5 @@ def segment_log_softmax(logits: Tensor, segment: Tensor, num_segments: int) -> T
     logits = logits.float()
     top = logits.new_full((num_segments,), -torch.inf)
     top = top.scatter_reduce(0, segment, logits.detach(), "amax")
-    shifted = logits - top[segment]
-    return shifted - segment_sum(shifted.exp(), segment, num_segments).log()[segment]
+    shifted = logits - top.index_select(0, segment)
+    return shifted - segment_sum(shifted.exp(), segment, num_segments).log().index_select(0, segment)

@@ -22,7 +22,7 @@ from rere_env.catalogue import TitleTokens
 from rere_env.trie import Trie
 from rere_env.types import NO_TITLE, IntArray
 
-__all__ = ["GroupTrees", "GroupScores", "plan_groups", "score_groups", "exact_kl"]
+__all__ = ["GroupScores", "GroupTrees", "exact_kl", "plan_groups", "score_groups", "title_logprobs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,10 +155,11 @@ def score_groups(
     if support == "catalogue":
         edges = trie.edges(torch.from_numpy(plan.nodes).to(device))
         legal = lm(trees, slots, edges)
-        chosen = legal[edges.first[place] + torch.from_numpy(plan.edge).to(device)]
+        chosen = _gather(legal, edges.first[place] + torch.from_numpy(plan.edge).to(device))
     else:
         legal = lm(trees, slots)
-        chosen = legal[place, torch.from_numpy(plan.tokens).to(device)]
+        token = torch.from_numpy(plan.tokens).to(device)
+        chosen = _gather(legal.flatten(), place * legal.shape[1] + token)
     return GroupScores(
         logprobs=torch.where(mask, chosen, 0.0),
         mask=mask,
@@ -178,7 +179,7 @@ def exact_kl(policy: GroupScores, reference: GroupScores) -> Tensor | None:
     num_slots = int(policy.owner[-1]) + 1
     term = policy.legal.exp() * (policy.legal - reference.legal)
     at_slot = segment_sum(term, policy.owner, num_slots)
-    return torch.where(policy.mask, at_slot[policy.place], 0.0)
+    return torch.where(policy.mask, _gather(at_slot, policy.place), 0.0)
 
 
 def title_logprobs(
@@ -193,3 +194,8 @@ def title_logprobs(
     plan = plan_groups(trie, tokens, prompts, titles, support)
     device_trie = TorchTrie.build(trie, tokens, lm.device)
     return score_groups(lm, device_trie, plan, support, lm.device).logprobs.sum(-1)
+
+
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    """`values[index]` with a gradient that is deterministic on the CPU."""
+    return values.index_select(0, index.flatten()).view(index.shape)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +39,8 @@ class LossInputs:
         advantages: [B, G].
         rewards: [B, G].
         is_target: [B, G] bool.
+        num_candidates: Candidates rolled out in the whole optimiser step: the denominator of a
+            mean, whatever part of the step these groups are. Groups without signal count.
         exact_kl: [B, G, T] KL(policy || reference) over the legal tokens of each decision, with
             gradient; None where it is not known (`support="vocabulary"`).
     """
@@ -51,6 +52,7 @@ class LossInputs:
     advantages: Tensor
     rewards: Tensor
     is_target: Tensor
+    num_candidates: int
     exact_kl: Tensor | None = None
 
 
@@ -58,6 +60,4 @@ Advantage: TypeAlias = Callable[[Tensor], Tensor]
 """`rewards [B, G] -> advantages [B, G]`."""
 
 Loss: TypeAlias = Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]
-"""`LossInputs -> (loss per candidate [B, G], metrics)`; the agent takes the mean."""
-
-Generator: TypeAlias = torch.Generator
+"""`LossInputs -> (scalar, metrics)`; scalars of the parts of a step add up to its loss."""

@@ -227,8 +227,8 @@ def _resolve_duplicates(
     if num_repeated == 0 or policy == "merge":
         return titles, num_repeated
     if policy == "error":
-        seen: set[str] = set()
-        row, title = next((r, t) for r, t in enumerate(titles) if t in seen or seen.add(t))
+        row = next(row for row, title in enumerate(titles) if title in titles[:row])
+        title = titles[row]
         raise ValueError(
             f"item row {row}, column title: {title!r} occurs before ({num_repeated} repeated "
             "titles in all); use duplicates='merge' or 'suffix', or make the titles distinct."

@@ -11,7 +11,13 @@ from typing import TypeAlias
 from rere_env.catalogue import Catalogue, TitleTokens
 from rere_env.tokenizer import Tokenizer
 
-__all__ = ["PAPER_TEMPLATE", "InstructionTemplate", "Prompt", "compact_prompt", "instruction_prompt"]
+__all__ = [
+    "PAPER_TEMPLATE",
+    "InstructionTemplate",
+    "Prompt",
+    "compact_prompt",
+    "instruction_prompt",
+]
 
 Prompt: TypeAlias = Callable[[Sequence[int]], list[int]]
 """`history item ids, oldest first -> model token ids` (at least one)."""
@@ -72,23 +78,38 @@ def compact_prompt(catalogue: Catalogue, tokens: TitleTokens, tokenizer: Tokeniz
     title is one plain sequence, and the training windows of a user are prefixes of each other.
     """
     start = tokenizer.prompt_prefix or [tokenizer.eos_id]
-
-    def prompt(history: Sequence[int]) -> list[int]:
-        ids = list(start)
-        for item in history:
-            ids += tokens.to_model_ids(tokens[int(catalogue.item_title[item])]).tolist()
-        return ids
-
-    return prompt
+    return _CompactPrompt(catalogue=catalogue, tokens=tokens, start=tuple(start))
 
 
 def instruction_prompt(
     catalogue: Catalogue, tokenizer: Tokenizer, template: InstructionTemplate = PAPER_TEMPLATE
 ) -> Prompt:
     """Return a prompt in words, for pre-trained models."""
+    return _InstructionPrompt(catalogue=catalogue, tokenizer=tokenizer, template=template)
 
-    def prompt(history: Sequence[int]) -> list[int]:
-        titles = [catalogue.titles[catalogue.item_title[item]] for item in history]
-        return [*tokenizer.prompt_prefix, *tokenizer.encode(template.render(titles))]
 
-    return prompt
+# Classes and not closures: environments hold prompts, and environments are pickled.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _CompactPrompt:
+    catalogue: Catalogue
+    tokens: TitleTokens
+    start: tuple[int, ...]
+
+    def __call__(self, history: Sequence[int]) -> list[int]:
+        ids = list(self.start)
+        for item in history:
+            title = int(self.catalogue.item_title[item])
+            ids += self.tokens.to_model_ids(self.tokens[title]).tolist()
+        return ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _InstructionPrompt:
+    catalogue: Catalogue
+    tokenizer: Tokenizer
+    template: InstructionTemplate
+
+    def __call__(self, history: Sequence[int]) -> list[int]:
+        titles = [self.catalogue.titles[self.catalogue.item_title[item]] for item in history]
+        text = self.template.render(titles)
+        return [*self.tokenizer.prompt_prefix, *self.tokenizer.encode(text)]

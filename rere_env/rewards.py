@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray, Reward
+from rere_env.types import NO_TITLE, Batch, BoolArray, FloatArray, IntArray, Reward
 
 __all__ = [
     "REWARDS",
@@ -60,7 +60,8 @@ def rank_literal(titles: IntArray, batch: Batch) -> FloatArray:
     weights = np.where(_is_target(titles, batch), 0.0, rank_weights(titles.shape[1]))
     total = weights.sum(axis=1, keepdims=True)
     share = np.divide(-weights, total, out=np.zeros_like(weights), where=total > 0)
-    return share.astype(np.float32)
+    penalty: FloatArray = share.astype(np.float32)
+    return penalty
 
 
 def weighted_sum(*terms: tuple[float, Reward]) -> Reward:
@@ -108,8 +109,9 @@ def reward_terms(reward: Reward, titles: IntArray, batch: Batch) -> dict[str, Fl
     return {_name(reward): reward(titles, batch)}
 
 
-def _is_target(titles: IntArray, batch: Batch) -> IntArray:
-    return (titles == batch.target_title[:, None]) & (titles != NO_TITLE)
+def _is_target(titles: IntArray, batch: Batch) -> BoolArray:
+    is_target: BoolArray = (titles == batch.target_title[:, None]) & (titles != NO_TITLE)
+    return is_target
 
 
 def _name(reward: Reward) -> str:

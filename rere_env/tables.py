@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 __all__ = ["FORMATS", "Table", "column_names", "find_table", "list_tables", "read_table"]
 
@@ -63,7 +63,7 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
 def column_names(path: Path) -> list[str]:
     """Return the column names of a file, reading no more of it than needed."""
     if _format(path) == ".parquet":
-        return _parquet_frame(path).columns
+        return list(_parquet_frame(path, num_rows=0).columns)
     try:
         with _open(path) as stream:
             lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")
@@ -101,8 +101,14 @@ def list_tables(folder: Path) -> dict[str, Path]:
     return tables
 
 
-def find_table(folder: Path, tables: Mapping[str, Path], name: str) -> Path:
+def find_table(folder: Path, tables: Mapping[str, Path], name: str, *, instead: str = "") -> Path:
     """Return the file of a table among those that `list_tables` found.
+
+    Args:
+        folder: Where `tables` were found.
+        tables: Table name -> file.
+        name: The table to find.
+        instead: What else would have done, for the message.
 
     Raises:
         FileNotFoundError: There is none; the message lists what the folder holds.
@@ -114,8 +120,8 @@ def find_table(folder: Path, tables: Mapping[str, Path], name: str) -> Path:
         raise ValueError(f"{path} is in no readable format; convert it to {_FORMATS_TEXT}.")
     held = ", ".join(path.name for path in sorted(folder.iterdir())) or "nothing"
     raise FileNotFoundError(
-        f"{folder / name} is missing in every readable format, {_FORMATS_TEXT}; "
-        f"the folder holds {held}."
+        f"{folder} has no table {name!r}{instead and f' (nor {instead})'}: add {name} as "
+        f"{_FORMATS_TEXT}; the folder holds {held}."
     )
 
 
@@ -126,7 +132,7 @@ def _format(path: Path) -> str:
     return suffix
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -232,16 +238,16 @@ def _read_parquet(path: Path, required: Sequence[str]) -> dict[str, list[str]]:
 _TEXT_TYPES = ("String", "Categorical", "Enum", "Null")
 
 
-def _parquet_frame(path: Path) -> Any:  # noqa: ANN401 - a polars.DataFrame; polars is optional
+def _parquet_frame(path: Path, num_rows: int | None = None) -> Any:  # noqa: ANN401 - a polars.DataFrame; polars is optional
     try:
         import polars
     except ImportError as error:
         raise ImportError(
             f"reading {path} needs polars: pip install 'rere-env[data]' (or convert it to CSV)."
         ) from error
-    data = _bytes(path)
+    source = io.BytesIO(_bytes(path)) if path.suffix == ".gz" else path
     try:
-        return polars.read_parquet(io.BytesIO(data))
+        return polars.read_parquet(source, n_rows=num_rows)
     except polars.exceptions.PolarsError as error:
         raise ValueError(f"{path} is not readable as Parquet ({error}); write it again.") from error
 

@@ -5,14 +5,14 @@ Everything here is immutable, so one task can stand behind any number of environ
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from rere_env.catalogue import Catalogue, TitleTokens
-from rere_env.datasets import Dataset, games_dataset, load_dataset
+from rere_env.datasets import ORIGINS, Dataset, find_data, games_dataset, load_dataset
 from rere_env.prompts import Prompt, compact_prompt
 from rere_env.rewards import REWARDS
-from rere_env.tokenizer import Tokenizer, WordTokenizer
+from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
 from rere_env.trie import Trie
 from rere_env.types import Batch, Reward
 
@@ -113,11 +113,29 @@ class Task:
         return self.catalogue.titles[title]
 
 
-def load_task(data: str | Path = GAMES, *, reward: str | Reward = "rere") -> Task:
-    """Return the built-in world (`"games"`) or the data set in a folder, one token a word."""
+def load_task(
+    data: str | Path = GAMES,
+    *,
+    tokenizer: Tokenizer | str | None = None,
+    reward: str | Reward = "rere",
+) -> Task:
+    """Return the built-in world or a data set as a task; the same call again costs nothing.
+
+    Args:
+        data: `"games"`, a name that `find_data` knows ("toys", "yelp", ...) or a folder.
+        tokenizer: Default: one token a word. A hub id or folder loads an `HFTokenizer`.
+        reward: A name of `rere_env.rewards.REWARDS` or a function.
+    """
+    if str(data) in ORIGINS:
+        data = find_data(str(data))
     if str(data) == GAMES:
-        return _games_task().with_reward(reward)
-    return Task.build(load_dataset(Path(data)), reward=reward)
+        stamp: tuple[object, ...] = ()
+    else:
+        data = Path(data).resolve()
+        stamp = tuple((f.name, f.stat().st_mtime_ns) for f in sorted(data.glob("*")))
+    if tokenizer is None or isinstance(tokenizer, str):
+        return _cached_task(str(data), tokenizer, stamp).with_reward(reward)
+    return Task.build(_dataset(str(data)), tokenizer=tokenizer, reward=reward)
 
 
 def find_reward(reward: str | Reward) -> Reward:
@@ -136,6 +154,12 @@ def find_reward(reward: str | Reward) -> Reward:
     return REWARDS[reward]
 
 
-@cache
-def _games_task() -> Task:
-    return Task.build(games_dataset())
+@lru_cache(maxsize=4)
+def _cached_task(data: str, tokenizer: str | None, stamp: tuple[object, ...]) -> Task:
+    """Build a task once; `stamp` changes when the files do."""
+    loaded = None if tokenizer is None else HFTokenizer.from_pretrained(tokenizer)
+    return Task.build(_dataset(data), tokenizer=loaded)
+
+
+def _dataset(data: str) -> Dataset:
+    return games_dataset() if data == GAMES else load_dataset(Path(data))

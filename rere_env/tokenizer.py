@@ -48,10 +48,9 @@ class WordTokenizer:
     Built in, offline and dependency-free: the default of the environments. Id 0 is EOS.
     """
 
-    prompt_prefix: list[int] = []
-
     def __init__(self, words: Iterable[str]) -> None:
         """Number the words from 1 in the order given, each once."""
+        self.prompt_prefix: list[int] = []
         self.words: tuple[str, ...] = ("<eos>", *dict.fromkeys(words))
         self._ids = {word: i for i, word in enumerate(self.words) if i > 0}
 
@@ -98,11 +97,11 @@ class HFTokenizer:
     """A Hugging Face tokenizer; transformers is imported when one is loaded."""
 
     def __init__(self, tokenizer: Any, *, completion_template: str = "{title}") -> None:  # noqa: ANN401 - a transformers object
-        """Wrap a loaded tokenizer.
+        r"""Wrap a loaded tokenizer.
 
         Args:
             tokenizer: A `transformers.PreTrainedTokenizerBase`.
-            completion_template: Text around `{title}`; the paper's prompt wants '"{title}"\\n'.
+            completion_template: Text around `{title}`; the paper's prompt wants '"{title}"\n'.
 
         Raises:
             ValueError: The template lacks `{title}`, or the tokenizer has no EOS token.

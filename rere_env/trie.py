@@ -7,7 +7,8 @@ every other node has a child: a dead end is impossible by construction.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,7 +138,8 @@ class Trie:
 
     def is_leaf(self, nodes: IntArray) -> BoolArray:
         """Say which nodes are complete titles."""
-        return self.first[nodes + 1] == self.first[nodes]
+        leaf: BoolArray = self.first[nodes + 1] == self.first[nodes]
+        return leaf
 
     def titles(self, nodes: IntArray) -> IntArray:
         """Return the title id of leaf nodes (for an inner node: its first title)."""
@@ -184,7 +186,7 @@ class Trie:
 
     def paths(self, titles: IntArray) -> Int32:
         """Return the nodes of each title below the root, int32 [n, longest], 0 = past the end."""
-        node = self.leaf_node[self.title_leaf[titles]].astype(np.int64)
+        node: IntArray = self.leaf_node[self.title_leaf[titles]].astype(np.int64)
         climbed = []
         while node.any():
             climbed.append(node)
@@ -223,9 +225,7 @@ class Trie:
             ValueError: The content does not match the stored hash.
         """
         with np.load(path, allow_pickle=False) as file:
-            trie = cls(
-                num_tokens=int(file["num_tokens"]), **{name: file[name] for name in _ARRAYS}
-            )
+            trie = cls(num_tokens=int(file["num_tokens"]), **{name: file[name] for name in _ARRAYS})
             expected = str(file["content_hash"])
         if trie.content_hash() != expected:
             raise ValueError(
@@ -235,19 +235,7 @@ class Trie:
         return trie
 
 
-_ARRAYS = (
-    "keys",
-    "tokens",
-    "first",
-    "lo",
-    "hi",
-    "chain_end",
-    "chain_len",
-    "leaf_node",
-    "leaf_title",
-    "title_leaf",
-    "level_first",
-)
+_ARRAYS = tuple(field.name for field in fields(Trie) if field.name != "num_tokens")
 
 
 def _check_sequences(indptr: IntArray, tokens: IntArray, num_tokens: int) -> None:
@@ -292,7 +280,7 @@ def _leaf_intervals(
 ) -> tuple[Int32, Int32]:
     """Count leaves bottom-up, then place them top-down, siblings in token order."""
     count = (np.diff(first) == 0).astype(np.int64)
-    levels = list(zip(level_first[1:-1], level_first[2:], strict=True))
+    levels = list(pairwise(level_first[1:]))
     for start, end in reversed(levels):
         np.add.at(count, parents[start - 1 : end - 1], count[start:end])
     lo = np.zeros(len(count), np.int64)
@@ -308,7 +296,7 @@ def _forced_chains(first: Int32, level_first: Int32) -> tuple[Int32, Int32]:
     end = np.arange(len(first) - 1, dtype=np.int32)
     length = np.zeros(len(end), np.int32)
     forced = np.diff(first) == 1
-    for start, stop in reversed(list(zip(level_first[:-1], level_first[1:], strict=True))):
+    for start, stop in reversed(list(pairwise(level_first))):
         nodes = np.arange(start, stop)[forced[start:stop]]
         child = first[nodes] + 1
         end[nodes] = end[child]
@@ -316,9 +304,7 @@ def _forced_chains(first: Int32, level_first: Int32) -> tuple[Int32, Int32]:
     return end, length
 
 
-def _search(
-    tokens: Int32, left: IntArray, end: IntArray, wanted: IntArray
-) -> NDArray[np.int64]:
+def _search(tokens: Int32, left: IntArray, end: IntArray, wanted: IntArray) -> NDArray[np.int64]:
     """Find the first position in each sorted range `left:end` whose token is >= wanted."""
     right = end.copy()
     while (open_ := left < right).any():

@@ -103,7 +103,8 @@ class Batch:
     @property
     def history_length(self) -> IntArray:
         """[B] number of items in each history."""
-        return np.count_nonzero(self.history != NO_ITEM, axis=1)
+        length: IntArray = np.count_nonzero(self.history != NO_ITEM, axis=1)
+        return length
 
     def take(self, rows: IntArray | slice) -> "Batch":
         """Select rows, in the order given."""

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: no test may use the network
+os.environ["HF_HUB_OFFLINE"] = (
+    "1"  # read when transformers is imported: no test may use the network
+)
 
 # Wall-clock deadlines fail on a busy machine; in CI the examples are also the same on every run.
 settings.register_profile("default", deadline=None)

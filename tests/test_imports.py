@@ -14,8 +14,9 @@ HEAVY = ("torch", "transformers", "accelerate", "tyro", "numba", "polars", "matp
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a fresh process of this environment."""
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],  # -P: the current folder is not searched
         capture_output=True,
         text=True,
         check=False,
@@ -81,6 +82,6 @@ def test_agents_names_the_clash_with_openai_agents(tmp_path: Path) -> None:
     (copy_of_agents(tmp_path) / "guardrail.py").touch()
     process = run_python("import agents", PYTHONPATH=str(tmp_path))
     assert process.returncode != 0
-    assert "ImportError: The package `agents` of rere-env" in process.stderr
+    assert "ImportError: `agents` of rere-env" in process.stderr
     assert "openai-agents" in process.stderr
     assert "guardrail.py" in process.stderr

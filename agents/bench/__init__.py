@@ -1,0 +1,1 @@
+"""Runners behind `rere bench`: each asserts equal results, then times both sides in one run."""

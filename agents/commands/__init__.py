@@ -1,0 +1,21 @@
+"""The commands of `rere`, one file each: a dataclass of flags with a `run` method."""
+
+from typing import Annotated
+
+import tyro
+
+from agents.commands.bench import Bench
+from agents.commands.data import Data
+from agents.commands.evaluate import Evaluate
+from agents.commands.recommend import Recommend
+from agents.commands.train import Train
+
+__all__ = ["Command"]
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand(name="train")]
+    | Annotated[Evaluate, tyro.conf.subcommand(name="evaluate")]
+    | Annotated[Recommend, tyro.conf.subcommand(name="recommend")]
+    | Annotated[Data, tyro.conf.subcommand(name="data")]
+    | Annotated[Bench, tyro.conf.subcommand(name="bench")]
+)

@@ -1,0 +1,56 @@
+"""What several commands need: a trained policy by run, folder or hub id."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.backbones import Backbone, load_backbone
+from agents.experiment import TrainConfig, load_data, make_accelerator
+from agents.language_model import LanguageModel
+from agents.runs import RunFolder
+from rere_env.task import Task
+
+__all__ = ["Policy", "load_policy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Policy:
+    """A loaded policy with the task it was trained for."""
+
+    config: TrainConfig
+    backbone: Backbone
+    task: Task
+    lm: LanguageModel
+
+
+def load_policy(run_or_model: str, data: str | None, device: str) -> Policy:
+    """Load a run's policy (ReRe if it got that far, else SFT), a model folder or a hub id.
+
+    Args:
+        run_or_model: A folder of `rere train`, a folder with a causal LM, or a hub id.
+        data: Overrides the run's data; a bare model defaults to the built-in world.
+        device: "auto", "cpu" or "cuda".
+    """
+    config, model = TrainConfig(model=run_or_model), run_or_model
+    if (Path(run_or_model) / "config.json").is_file() and _is_run(Path(run_or_model)):
+        run = RunFolder.open(Path(run_or_model))
+        config = TrainConfig(**run.read_config())
+        model = str(_checkpoint(run))
+    dataset = load_data(data or config.data, config.history_length)
+    backbone = load_backbone(model, dataset.catalogue.titles)
+    accelerator = make_accelerator(TrainConfig(device=device))  # type: ignore[arg-type]
+    lm = LanguageModel(backbone.model.to(accelerator.device)).eval()
+    return Policy(config=config, backbone=backbone, task=backbone.task(dataset), lm=lm)
+
+
+def _is_run(path: Path) -> bool:
+    return "train_split" in RunFolder.open(path).read_config()
+
+
+def _checkpoint(run: RunFolder) -> Path:
+    for stage in ("rl", "sft"):
+        if (run.best(stage) / "config.json").is_file():
+            return run.best(stage)
+    raise FileNotFoundError(
+        f"the run {run.path} holds no checkpoint yet; let it train, or continue it with "
+        f"`rere train --resume {run.path}`."
+    )

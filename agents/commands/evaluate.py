@@ -1,0 +1,52 @@
+"""`rere evaluate`: score a run, a model folder or a hub model on a split."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from agents.commands.common import load_policy
+from agents.evaluation import evaluate
+from agents.recommender import LMRecommender
+from agents.reporting.tables import evaluation_table
+
+__all__ = ["Evaluate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate:
+    """Rank the whole catalogue for every example of a split and score the lists.
+
+    Examples:
+        rere evaluate runs/mine
+        rere evaluate runs/mine --split valid --beam 20 --json
+
+    Attributes:
+        run_or_model: A folder of `rere train`, a folder with a causal LM, or a hub id.
+        data: Data folder or `games`; default: what the run was trained on.
+        split: Which split.
+        beam: Width of the search; metrics go up to this rank.
+        json: Print JSON instead of a table.
+        device: Where to compute.
+    """
+
+    run_or_model: Annotated[str, tyro.conf.Positional]
+    data: str | None = None
+    split: str = "test"
+    beam: int = 50
+    json: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def run(self) -> None:
+        """Evaluate and print."""
+        policy = load_policy(self.run_or_model, self.data, self.device)
+        recommender = LMRecommender(
+            policy.task, policy.lm, beam=self.beam, support=policy.config.support
+        )
+        ks = tuple(k for k in (1, 3, 5, 10, 20, 50) if k <= self.beam)
+        done = evaluate(recommender, policy.task, policy.task.split(self.split), ks=ks)
+        if self.json:
+            print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
+        else:
+            print(evaluation_table({self.run_or_model: done}))

@@ -1,0 +1,262 @@
+"""The main job: data -> SFT -> ReRe -> test split -> result.json and report.html.
+
+Each stage leaves a checkpoint, so a stopped run goes on where it was.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from agents.backbones import Backbone, load_backbone
+from agents.evaluation import evaluate
+from agents.final import finish
+from agents.language_model import LanguageModel
+from agents.learners import ReReLearner, SFTLearner
+from agents.losses import grpo
+from agents.presets import Preset, PresetName, choose_preset
+from agents.recommender import LMRecommender
+from agents.rere import ReReConfig
+from agents.runs import Progress, RunFolder
+from agents.training import fit
+from agents.types import Support
+from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
+from rere_env.task import GAMES, Task
+from rere_env.types import Batch
+
+__all__ = ["TrainConfig", "load_data", "make_accelerator", "resume", "train"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What to train on what.
+
+    Attributes:
+        data: `games` (built in), a folder, or the name of a data set in $RERE_DATA.
+        train_split: The split to learn from.
+        model: `scratch:nano|tiny|small|base`, a folder with a Hugging Face causal LM, or a hub id.
+        preset: `default` or `smoke` (every stage in under a minute).
+        device: Where to compute.
+        precision: `bf16` is for GPUs.
+        seed: Of weights and data order.
+        support: What the policy's probabilities are normalised over.
+        reward: A name of `rere_env.rewards.REWARDS`.
+        sft_epochs: Overrides the preset; 0 starts RL from the model as it is.
+        rl_steps: Overrides the preset.
+        prompts_per_step: Overrides the preset.
+        group_size: Overrides the preset.
+        sft_learning_rate: Overrides the preset.
+        rl_learning_rate: Overrides the preset.
+        kl_weight: Weight of the KL to the reference policy.
+        history_length: Items of a history; longer ones in a file are an error.
+    """
+
+    data: str = GAMES
+    train_split: str = "train"
+    model: str = "scratch:tiny"
+    preset: PresetName = "default"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    support: Support = "catalogue"
+    reward: str = "rere"
+    sft_epochs: int | None = None
+    rl_steps: int | None = None
+    prompts_per_step: int | None = None
+    group_size: int | None = None
+    sft_learning_rate: float | None = None
+    rl_learning_rate: float | None = None
+    kl_weight: float = 1e-3
+    history_length: int = 10
+
+    def numbers(self) -> Preset:
+        """Return the preset with this run's overrides."""
+        return choose_preset(
+            self.preset,
+            from_scratch=self.model.startswith("scratch:"),
+            sft_epochs=self.sft_epochs,
+            rl_steps=self.rl_steps,
+            prompts_per_step=self.prompts_per_step,
+            group_size=self.group_size,
+            sft_learning_rate=self.sft_learning_rate,
+            rl_learning_rate=self.rl_learning_rate,
+        )
+
+    def default_name(self) -> str:
+        """Return a run name that says what and when."""
+        data = Path(self.data).resolve().name if self.data != GAMES else GAMES
+        model = Path(self.model).name.replace("scratch:", "scratch-")
+        return f"{data}-{model}-s{self.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None = None) -> Path:
+    """Run the main job from the start; return the run's folder."""
+    dataset = load_data(config.data, config.history_length)
+    _check_split(dataset, config.train_split)
+    make_accelerator(config)  # an impossible device fails before anything is written
+    backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
+    run = RunFolder.create(runs_dir, name or config.default_name(), asdict(config))
+    return _Experiment(config, dataset, run, Progress()).go(backbone)
+
+
+def resume(path: Path) -> Path:
+    """Continue a stopped run from its last saved state; on the CPU bit for bit."""
+    run = RunFolder.open(path)
+    config = TrainConfig(**run.read_config())
+    dataset = load_data(config.data, config.history_length)
+    backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
+    progress = run.load_progress() or Progress()
+    return _Experiment(config, dataset, run, progress).go(backbone)
+
+
+def load_data(data: str, history_length: int = 10) -> Dataset:
+    """Return the built-in world, the data set in a folder, or one known by name."""
+    if data == GAMES:
+        return games_dataset()
+    folder = Path(data)
+    if not folder.is_dir() and folder.name == data:
+        folder = find_data(data)
+    return load_dataset(folder, history_length=history_length)
+
+
+def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Accelerator:
+    """Return the engine for a device and precision.
+
+    Raises:
+        ValueError: `cuda` was asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            '`device` (="cuda") needs a CUDA device, and torch sees none; use --device cpu.'
+        )
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        log_with=None if project_dir is None else "tensorboard",
+        project_dir=project_dir,
+    )
+
+
+@dataclass(slots=True)
+class _Experiment:
+    config: TrainConfig
+    dataset: Dataset
+    run: RunFolder
+    progress: Progress
+    preset: Preset = field(init=False)
+    accelerator: Accelerator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.preset = self.config.numbers()
+        self.accelerator = make_accelerator(self.config, self.run.path)
+        self.accelerator.init_trackers(
+            "tensorboard", init_kwargs={"tensorboard": {"purge_step": self.progress.step + 1}}
+        )
+        set_seed(self.config.seed)
+
+    def go(self, backbone: Backbone) -> Path:
+        """Run what is left of the stages."""
+        if self.progress.stage == "sft":
+            self._sft(backbone)
+            self.progress.next_stage("rl")
+        if self.progress.stage == "rl":
+            self._rl(self._load("sft"))
+            self.progress.next_stage("done")
+            self.run.save_progress(self.progress, lambda _: None)
+        self.accelerator.end_training()
+        if self.accelerator.is_main_process:
+            finish(
+                self.run,
+                self._load("rl").task(self.dataset, reward=self.config.reward),
+                {"sft": self._load("sft"), "rere": self._load("rl")},
+                train_examples=self.dataset.splits[self.config.train_split],
+                preset=self.preset,
+                config=self.config,
+                progress=self.progress,
+                device=self.accelerator.device,
+            )
+        return self.run.path
+
+    def _sft(self, backbone: Backbone) -> None:
+        task = backbone.task(self.dataset, reward=self.config.reward)
+        learner = SFTLearner(
+            task,
+            self.dataset.splits[self.config.train_split],
+            backbone,
+            self.preset.sft,
+            self.accelerator,
+            epochs=self.preset.sft_epochs,
+            batch_size=self.preset.sft_batch_size,
+            seed=self.config.seed,
+        )
+        self._fit(learner, task, self.preset)
+
+    def _rl(self, backbone: Backbone) -> None:
+        task = backbone.task(self.dataset, reward=self.config.reward)
+        exact = self.config.support == "catalogue"
+        learner = ReReLearner(
+            task,
+            self.dataset.splits[self.config.train_split],
+            backbone,
+            self.preset.rl,
+            self.accelerator,
+            config=ReReConfig(
+                group_size=self.preset.group_size,
+                support=self.config.support,
+                loss=grpo(beta=self.config.kl_weight, kl="exact" if exact else "k3"),
+            ),
+            num_steps=self.preset.rl_steps,
+            prompts_per_step=self.preset.prompts_per_step,
+            seed=self.config.seed,
+        )
+        self._fit(learner, task, self.preset)
+
+    def _fit(self, learner: SFTLearner | ReReLearner, task: Task, preset: Preset) -> None:
+        settings = preset.sft if isinstance(learner, SFTLearner) else preset.rl
+        validate = self._validator(task, learner.language_model)
+        fit(learner, validate, settings, self.run, self.progress, self.accelerator)
+        self.accelerator.free_memory()
+
+    def _validator(self, task: Task, lm: LanguageModel) -> Callable[[], dict[str, float]]:
+        examples = _fixed_rows(task.split("valid"), self.preset.valid_rows)
+        recommender = LMRecommender(
+            task, lm, beam=self.preset.valid_beam, support=self.config.support
+        )
+
+        def validate() -> dict[str, float]:
+            done = evaluate(
+                recommender, task, examples, ks=(1, 10), progress=False, num_resamples=0
+            )
+            return {
+                f"valid/{name}": done.metrics[name].value
+                for name in ("ndcg@10", "hit_rate@1", "hit_rate@10")
+            }
+
+        return validate
+
+    def _load(self, stage: str) -> Backbone:
+        return load_backbone(str(self.run.best(stage)), self.dataset.catalogue.titles)
+
+
+def _fixed_rows(examples: Batch, num_rows: int) -> Batch:
+    """Take the same random rows in every run, in file order."""
+    if num_rows >= len(examples):
+        return examples
+    rows = np.random.default_rng(0).choice(len(examples), num_rows, replace=False)
+    return examples.take(np.sort(rows))
+
+
+def _check_split(dataset: Dataset, name: str) -> None:
+    needed: dict[str, Any] = dict.fromkeys((name, "valid", "test"))
+    for split in needed:
+        if split not in dataset.splits or len(dataset.splits[split]) == 0:
+            raise ValueError(
+                f"training needs a non-empty split {split!r}; the data set {dataset.name!r} has "
+                f"{ {k: len(v) for k, v in dataset.splits.items()} }."
+            )

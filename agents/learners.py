@@ -1,0 +1,159 @@
+"""The two stages of the main job as learners: SFT on user trees, then ReRe."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_model, save_model
+
+from agents.backbones import Backbone
+from agents.language_model import LanguageModel
+from agents.rere import ReReAgent, ReReConfig
+from agents.sft import sft_update, user_batches
+from agents.training import StageSettings
+from rere_env.task import Task
+from rere_env.types import Batch
+
+__all__ = ["ReReLearner", "SFTLearner"]
+
+
+class _PolicyLearner:
+    """A prepared policy with its optimiser."""
+
+    def __init__(self, backbone: Backbone, settings: StageSettings, accelerator: Accelerator):
+        """Prepare the policy and AdamW for the accelerator's device and processes."""
+        self.backbone = backbone
+        self.accelerator = accelerator
+        # The wrapped model shares its weights with `backbone.model`, which is what is saved.
+        policy = LanguageModel(backbone.model.to(accelerator.device))
+        optimizer = torch.optim.AdamW(
+            policy.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self.policy, self.optimizer = accelerator.prepare(policy, optimizer)
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The policy without wrappers."""
+        model: LanguageModel = self.accelerator.unwrap_model(self.policy)
+        return model
+
+    def save_policy(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face folder."""
+        self.backbone.save(folder)
+
+    def save_extra(self, folder: Path) -> None:
+        """Nothing besides the accelerator's state."""
+
+    def load_extra(self, folder: Path) -> None:
+        """Nothing besides the accelerator's state."""
+
+
+class SFTLearner(_PolicyLearner):
+    """Cross-entropy on the training titles."""
+
+    name = "SFT"
+
+    def __init__(
+        self,
+        task: Task,
+        examples: Batch,
+        backbone: Backbone,
+        settings: StageSettings,
+        accelerator: Accelerator,
+        *,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        max_grad_norm: float = 1.0,
+        max_tokens: int = 16_384,
+    ) -> None:
+        """Plan the batches of all epochs; they depend on the seed alone."""
+        super().__init__(backbone, settings, accelerator)
+        self.task = task
+        self.examples = examples
+        self.max_grad_norm = max_grad_norm
+        self.max_tokens = max_tokens
+        self._batches = [
+            rows
+            for epoch in range(epochs)
+            for rows in user_batches(
+                examples.user, batch_size, np.random.default_rng([seed, 1, epoch])
+            )
+        ]
+        self.num_steps = len(self._batches)
+
+    def update(self, step: int) -> dict[str, float]:
+        """Make one optimiser step."""
+        return sft_update(
+            self.task,
+            self.policy,
+            self.examples.take(_share(self._batches[step], self.accelerator)),
+            self.optimizer,
+            self.accelerator,
+            max_grad_norm=self.max_grad_norm,
+            max_tokens=self.max_tokens,
+        )
+
+
+class ReReLearner(_PolicyLearner):
+    """ReRe on the training prompts."""
+
+    name = "ReRe"
+
+    def __init__(
+        self,
+        task: Task,
+        examples: Batch,
+        backbone: Backbone,
+        settings: StageSettings,
+        accelerator: Accelerator,
+        *,
+        config: ReReConfig,
+        num_steps: int,
+        prompts_per_step: int,
+        seed: int,
+    ) -> None:
+        """Copy the policy as the reference; plan the prompts of every step."""
+        super().__init__(backbone, settings, accelerator)
+        reference = copy.deepcopy(self.language_model)
+        self.agent = ReReAgent(task, self.policy, reference, config, accelerator)
+        self.examples = examples
+        self.num_steps = num_steps
+        self.prompts_per_step = prompts_per_step
+        self._seed = seed
+
+    def update(self, step: int) -> dict[str, float]:
+        """Make one optimiser step."""
+        rows = _share(self._rows(step), self.accelerator)
+        return self.agent.update(self.examples.take(rows), self.optimizer, step)
+
+    def save_extra(self, folder: Path) -> None:
+        """Write the reference policy."""
+        save_model(self.agent.reference, str(folder / "reference.safetensors"))
+
+    def load_extra(self, folder: Path) -> None:
+        """Read the reference policy."""
+        load_model(self.agent.reference, str(folder / "reference.safetensors"))
+
+    def _rows(self, step: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """Return the examples of a step: epochs of the shuffled examples, end to end."""
+        place = np.arange(step * self.prompts_per_step, (step + 1) * self.prompts_per_step)
+        epoch, at = np.divmod(place, len(self.examples))
+        rows = np.empty(len(place), np.int64)
+        for e in np.unique(epoch):
+            order = np.random.default_rng([self._seed, 2, int(e)]).permutation(len(self.examples))
+            rows[epoch == e] = order[at[epoch == e]]
+        return rows
+
+
+def _share(
+    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", accelerator: Accelerator
+) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Return this process's part of the rows of a step, equal in size on every process."""
+    size = max(len(rows) // accelerator.num_processes, 1)
+    start = accelerator.process_index * size
+    return rows[start : start + size] if accelerator.num_processes > 1 else rows

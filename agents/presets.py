@@ -1,0 +1,94 @@
+"""How long, how fast and how wide to train: one frozen value for each kind of run."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from agents.training import StageSettings
+
+__all__ = ["Preset", "PresetName", "choose_preset"]
+
+PresetName = Literal["default", "smoke"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """The numbers of a run.
+
+    Attributes:
+        sft: Settings of the supervised stage.
+        sft_epochs: Passes over the training examples; 0 starts RL from the model as it is.
+        sft_batch_size: Examples a step.
+        rl: Settings of the ReRe stage.
+        rl_steps: Optimiser steps.
+        prompts_per_step: B.
+        group_size: G.
+        valid_rows: Validation rows of the learning curve, fixed for all runs.
+        valid_beam: Beam of the learning curve.
+        test_rows: Test rows; None: all.
+        test_beam: Beam of the final evaluation.
+    """
+
+    sft: StageSettings
+    sft_epochs: int
+    sft_batch_size: int = 128
+    rl: StageSettings
+    rl_steps: int
+    prompts_per_step: int = 32
+    group_size: int = 16
+    valid_rows: int = 512
+    valid_beam: int = 10
+    test_rows: int | None = None
+    test_beam: int = 50
+
+
+SCRATCH = Preset(
+    sft=StageSettings(learning_rate=2e-3, num_evaluations=8, patience=3, weight_decay=0.01),
+    sft_epochs=8,
+    rl=StageSettings(learning_rate=2e-5, num_evaluations=8),
+    rl_steps=150,
+    prompts_per_step=64,
+)
+"""A small policy trained from nothing. A tenfold RL step destroys it (measured)."""
+
+PRETRAINED = Preset(
+    sft=StageSettings(learning_rate=3e-4, num_evaluations=20, patience=3),
+    sft_epochs=10,
+    rl=StageSettings(learning_rate=1e-5, num_evaluations=20),
+    rl_steps=2_000,
+)
+"""The released code's values for a pre-trained model (`sft.sh`, `rere.sh`)."""
+
+SMOKE = Preset(
+    sft=StageSettings(learning_rate=3e-3, num_evaluations=2, num_saves=2),
+    sft_epochs=1,
+    sft_batch_size=512,
+    rl=StageSettings(learning_rate=2e-5, num_evaluations=2, num_saves=2),
+    rl_steps=4,
+    prompts_per_step=16,
+    group_size=8,
+    valid_rows=64,
+    test_rows=256,
+    test_beam=50,
+)
+"""Every stage in under a minute; its numbers mean nothing."""
+
+
+def choose_preset(
+    name: PresetName,
+    *,
+    from_scratch: bool,
+    sft_learning_rate: float | None = None,
+    rl_learning_rate: float | None = None,
+    **overrides: int | None,
+) -> Preset:
+    """Return a preset, with what is not None replaced.
+
+    >>> choose_preset("default", from_scratch=True, rl_steps=10).rl_steps
+    10
+    """
+    preset = SMOKE if name == "smoke" else SCRATCH if from_scratch else PRETRAINED
+    if sft_learning_rate is not None:
+        preset = replace(preset, sft=replace(preset.sft, learning_rate=sft_learning_rate))
+    if rl_learning_rate is not None:
+        preset = replace(preset, rl=replace(preset.rl, learning_rate=rl_learning_rate))
+    return replace(preset, **{key: value for key, value in overrides.items() if value is not None})

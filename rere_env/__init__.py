@@ -1,0 +1,77 @@
+"""Recommendation as token-level reinforcement learning: a Gymnasium environment.
+
+    import gymnasium as gym
+    import rere_env
+
+    env = gym.make("ReRe-Games-v0")
+
+Importing this package registers the environments. It needs NumPy and Gymnasium, nothing else.
+"""
+
+import gymnasium as _gym
+
+from rere_env.catalogue import Catalogue, TitleTokens
+from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
+from rere_env.dynamics import Dynamics
+from rere_env.env import ReReEnv
+from rere_env.rewards import REWARDS, hit, rank, rank_literal, rank_weights, rere, weighted_sum
+from rere_env.rows import Allowed, Rows, Rules
+from rere_env.task import Task, load_task
+from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
+from rere_env.trie import EOS, Trie
+from rere_env.types import NO_ITEM, NO_TITLE, Batch, Example, Observation, Recommender, Reward
+from rere_env.vector_env import ReReVectorEnv
+
+__all__ = [
+    "EOS",
+    "NO_ITEM",
+    "NO_TITLE",
+    "REWARDS",
+    "Allowed",
+    "Batch",
+    "Catalogue",
+    "Dataset",
+    "Dynamics",
+    "Example",
+    "HFTokenizer",
+    "Observation",
+    "ReReEnv",
+    "ReReVectorEnv",
+    "Recommender",
+    "Reward",
+    "Rows",
+    "Rules",
+    "Task",
+    "TitleTokens",
+    "Tokenizer",
+    "Trie",
+    "WordTokenizer",
+    "find_data",
+    "games_dataset",
+    "hit",
+    "load_dataset",
+    "load_task",
+    "rank",
+    "rank_literal",
+    "rank_weights",
+    "rere",
+    "weighted_sum",
+]
+
+__version__ = "0.1.0"
+
+for _name, _data in {
+    "Games": "games",
+    "Toys": "toys",
+    "Industrial": "industrial",
+    "Office": "office",
+    "VideoGames": "video_games",
+    "Yelp": "yelp",
+}.items():
+    # No `max_episode_steps`: the trie bounds an episode, and Gymnasium would hand it on.
+    _gym.register(
+        id=f"ReRe-{_name}-v0",
+        entry_point="rere_env.env:ReReEnv",
+        vector_entry_point="rere_env.vector_env:ReReVectorEnv",
+        kwargs={"data": _data},
+    )

@@ -1,0 +1,162 @@
+"""The values of the transition function: rules, rows, and what a step returns.
+
+Knows the shape of the state, not how it changes.
+
+Legend: N rows held, n rows asked for, m rows that end, H history, K slate, L prefix.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rere_env.types import BoolArray, IntArray
+
+__all__ = ["ALL", "Allowed", "Int64", "OnIllegal", "Outcome", "Rows", "Rules", "Transition"]
+
+Int64: TypeAlias = NDArray[np.int64]
+OnIllegal = Literal["terminate", "noop", "raise"]
+
+ALL = slice(None)
+"""Every row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What makes an episode.
+
+    Attributes:
+        slate_size: K, titles to write.
+        on_illegal: What a token that continues no title does: `terminate` the episode, nothing
+            (`noop`), or `raise` (for debugging).
+        illegal_reward: Reward of an illegal token.
+        max_tokens: Steps until truncation. Default: none; under `noop` twice the tokens of K
+            longest titles, since an episode might never end otherwise.
+    """
+
+    slate_size: int = 16
+    on_illegal: OnIllegal = "terminate"
+    illegal_reward: float = -1.0
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.slate_size < 1:
+            raise ValueError(f"`slate_size` (={self.slate_size}) must be at least 1.")
+        if self.on_illegal not in get_args(OnIllegal):
+            raise ValueError(
+                f"`on_illegal` (={self.on_illegal!r}) must be one of {get_args(OnIllegal)}."
+            )
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(
+                f"`max_tokens` (={self.max_tokens}) must be at least 1, or None for no budget."
+            )
+
+
+class Allowed(NamedTuple):
+    """The legal tokens of several rows, ragged (CSR): row i owns `indptr[i]:indptr[i + 1]`."""
+
+    indptr: IntArray  # [n + 1]
+    tokens: IntArray  # [total] at least one a row
+
+    def sample(self, rng: np.random.Generator) -> IntArray:
+        """Draw one legal token for each row, uniformly."""
+        counts = np.diff(self.indptr)
+        return self.tokens[self.indptr[:-1] + (rng.random(len(counts)) * counts).astype(np.int64)]
+
+
+@dataclass(slots=True, eq=False)
+class Rows:
+    """The state of N rows as arrays, in the form that observations show (0 = empty).
+
+    Attributes:
+        example: [N] which example is being answered.
+        history: [N, H] title id + 1, oldest first.
+        slate: [N, K] title id + 1, best first.
+        leaf: [N, K] trie leaf of each title of the slate, -1 = empty.
+        prefix: [N, L] local tokens of the title being written.
+        slot: [N] titles written.
+        depth: [N] tokens in the prefix.
+        node: [N] trie node of the prefix; of a finished row, a node that only EOS follows.
+        num_tokens: [N] steps taken.
+        finished: [N] the episode is over (or has not begun).
+    """
+
+    example: Int64
+    history: Int64
+    slate: Int64
+    leaf: NDArray[np.int32]
+    prefix: Int64
+    slot: Int64
+    depth: Int64
+    node: Int64
+    num_tokens: Int64
+    finished: BoolArray
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.node)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Return copies of all arrays by name."""
+        return {field.name: getattr(self, field.name).copy() for field in fields(self)}
+
+    def restore(self, state: dict[str, NDArray[np.generic]]) -> None:
+        """Take the arrays of `state()` back, by copy."""
+        for field in fields(self):
+            ours, theirs = getattr(self, field.name), np.asarray(state[field.name])
+            if ours.shape != theirs.shape:
+                raise ValueError(
+                    f"the state's {field.name!r} has shape {theirs.shape}, this environment's "
+                    f"{ours.shape}; restore into an environment made with the same arguments."
+                )
+            ours[...] = theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """What became of the m rows that ended at a step.
+
+    Attributes:
+        rows: [m] which of the n stepped rows.
+        slate: [m, K] title ids, best first, `NO_TITLE` where nothing was written.
+        item_rewards: [m, K] the reward of each slot; zeros after an illegal end.
+        reward_terms: Each term of the reward, unweighted, summed over the slate [m].
+        target: [m] title id of the answer.
+        target_rank: [m] its place in the slate from 1; 0 = not there, or an illegal end.
+    """
+
+    rows: Int64
+    slate: Int64
+    item_rewards: NDArray[np.float64]
+    reward_terms: dict[str, NDArray[np.float64]]
+    target: Int64
+    target_rank: Int64
+
+    @property
+    def hit(self) -> BoolArray:
+        """[m] the target is in the slate (and the end was legal)."""
+        return self.target_rank > 0
+
+    def infos(self) -> dict[str, Any]:
+        """Return the terminal info, one array [m, ...] a key; `reward_terms` is a dict of them."""
+        return {
+            "slate": self.slate,
+            "item_rewards": self.item_rewards,
+            "reward_terms": self.reward_terms,
+            "target": self.target,
+            "target_rank": self.target_rank,
+            "hit": self.hit,
+            "is_success": self.hit,  # the key that Stable-Baselines3 logs
+        }
+
+
+class Transition(NamedTuple):
+    """The result of one step of n rows."""
+
+    reward: NDArray[np.float64]  # [n]
+    terminated: BoolArray  # [n]
+    truncated: BoolArray  # [n]
+    illegal: BoolArray  # [n] the token continues no title, or only titles already in the slate
+    outcome: Outcome | None  # of the rows that ended

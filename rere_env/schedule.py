@@ -1,0 +1,149 @@
+"""Which example a row answers next: at random in training, in order otherwise.
+
+Knows indices into a split, not what the examples hold.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from rere_env.types import IntArray
+
+__all__ = [
+    "RandomExamples",
+    "check_shard",
+    "chosen_example",
+    "is_training",
+    "ordered_example",
+    "row_seeds",
+]
+
+
+def is_training(split: str) -> bool:
+    """Say whether a split is for training (its name begins so): examples are drawn at random."""
+    return split.startswith("train")
+
+
+def ordered_example(
+    served: IntArray, shard: IntArray | int, num_shards: int, num_examples: int
+) -> tuple[IntArray, IntArray]:
+    """Return (example, pass) of the next episode of an evaluation shard.
+
+    Shard i of N serves examples i, i + N, i + 2N, ... and starts over after its last.
+
+    Args:
+        served: Episodes begun so far in the shard.
+        shard: Which shard, 0..num_shards - 1.
+        num_shards: N.
+        num_examples: Size of the split.
+    """
+    size = (num_examples - shard + num_shards - 1) // num_shards
+    return shard + num_shards * (served % size), served // size
+
+
+def check_shard(shard: tuple[int, int], num_examples: int) -> tuple[int, int]:
+    """Return (i, N) if shard i of N holds an example.
+
+    Raises:
+        ValueError: It does not.
+    """
+    index, num_shards = shard
+    if not 0 <= index < num_shards:
+        raise ValueError(f"`shard` (={tuple(shard)}) must be (i, N) with 0 <= i < N.")
+    if index >= num_examples:
+        raise ValueError(
+            f"`shard` (={tuple(shard)}) is empty: the split holds {num_examples} examples; "
+            f"use at most {num_examples} shards or rows."
+        )
+    return int(index), int(num_shards)
+
+
+def chosen_example(options: dict[str, Any] | None, num_examples: int) -> IntArray | None:
+    """Return `options["example"]` as an array, None if it is not given.
+
+    Raises:
+        ValueError: An example that the split does not hold.
+        TypeError: Not integers.
+    """
+    if options is None or options.get("example") is None:
+        return None
+    example = np.asarray(options["example"])
+    if example.dtype.kind not in "iu":
+        raise TypeError(f"options['example'] (={options['example']!r}) must be an integer.")
+    if (example < 0).any() or (example >= num_examples).any():
+        raise ValueError(
+            f"options['example'] (={options['example']}) must lie in 0..{num_examples - 1}, "
+            "the examples of the split."
+        )
+    return example.astype(np.int64)
+
+
+def row_seeds(seed: int | Sequence[int | None] | None, num_rows: int) -> list[int | None]:
+    """Return one seed a row: `seed + i` from an integer, None where nothing is to be seeded."""
+    if seed is None:
+        return [None] * num_rows
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + row for row in range(num_rows)]
+    if len(seed) != num_rows:
+        raise ValueError(f"`seed` holds {len(seed)} seeds for {num_rows} rows; give one a row.")
+    return list(seed)
+
+
+class RandomExamples:
+    """One generator a row, read ahead in blocks: the stream equals that of scalar draws.
+
+    A scalar draw costs microseconds, which would be most of the time of a step of many rows.
+    """
+
+    BLOCK = 32
+
+    def __init__(self, num_rows: int, num_examples: int) -> None:
+        """Leave the generators unseeded: entropy, unless `seed` comes first."""
+        self.num_examples = num_examples
+        self.generators: list[np.random.Generator | None] = [None] * num_rows
+        self.seeds: list[int] = [-1] * num_rows
+        self._block = np.zeros((num_rows, self.BLOCK), np.int64)
+        self._next = np.full(num_rows, self.BLOCK)
+
+    def seed(self, rows: IntArray, seeds: Sequence[int | None]) -> None:
+        """Give each row a generator of its own; None keeps the one it has."""
+        for row, seed in zip(rows.tolist(), seeds, strict=True):
+            if seed is not None or self.generators[row] is None:
+                self.generators[row], self.seeds[row] = seeding.np_random(seed)
+                self._next[row] = self.BLOCK
+
+    def draw(self, rows: IntArray) -> NDArray[np.int64]:
+        """Return the next example of each row, which must have been seeded."""
+        for row in rows[self._next[rows] == self.BLOCK].tolist():
+            generator = self.generators[row]
+            if generator is None:
+                raise RuntimeError(f"row {row} was never seeded.")
+            self._block[row] = generator.integers(self.num_examples, size=self.BLOCK)
+            self._next[row] = 0
+        example: NDArray[np.int64] = self._block[rows, self._next[rows]]
+        self._next[rows] += 1
+        return example
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of everything that a later `restore` needs."""
+        return {
+            "generators": [g and g.bit_generator.state for g in self.generators],
+            "seeds": list(self.seeds),
+            "block": self._block.copy(),
+            "next": self._next.copy(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the result of `state()` back."""
+        for row, saved in enumerate(state["generators"]):
+            self.generators[row] = None
+            if saved is not None:
+                generator, _ = seeding.np_random(0)
+                generator.bit_generator.state = saved
+                self.generators[row] = generator
+        self.seeds = list(state["seeds"])
+        self._block[...] = state["block"]
+        self._next[...] = state["next"]

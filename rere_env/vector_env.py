@@ -1,0 +1,319 @@
+"""N environments as one: structure of arrays, no Python object per row and step.
+
+Equal, value for value, to Gymnasium's `SyncVectorEnv` of N `ReReEnv`s, whose row i is seeded
+`seed + i` and serves shard (i, N) of an evaluation split. Knows autoreset, not the rules.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from rere_env.env import ReReEnv, check_render_mode
+from rere_env.render import ansi, scene
+from rere_env.rows import Allowed, OnIllegal
+from rere_env.schedule import (
+    RandomExamples,
+    check_shard,
+    chosen_example,
+    is_training,
+    ordered_example,
+    row_seeds,
+)
+from rere_env.surface import MaskStyle, Surface, TokenIds, make_surface
+from rere_env.task import GAMES, Task
+from rere_env.tokenizer import Tokenizer
+from rere_env.types import BoolArray, IntArray, Reward
+
+__all__ = ["ReReVectorEnv"]
+
+Observations = dict[str, NDArray[Any]]
+Int64 = NDArray[np.int64]
+
+
+class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
+    """`num_envs` users at once; arguments and infos are those of `ReReEnv`.
+
+    Infos are arrays [N, ...] with a bool mask `_key` [N] that says which rows have the key.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        task: Task | None = None,
+        *,
+        data: str | Path = GAMES,
+        split: str = "train",
+        slate_size: int = 16,
+        tokenizer: Tokenizer | str | None = None,
+        token_ids: TokenIds = "local",
+        reward: str | Reward | None = None,
+        mask: MaskStyle = "info",
+        on_illegal: OnIllegal = "terminate",
+        illegal_reward: float = -1.0,
+        max_tokens: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        render_mode: str | None = None,
+        autoreset_mode: str = "NextStep",
+    ) -> None:
+        """Load the task and prepare N rows.
+
+        Args:
+            num_envs: N.
+            shard: (i, M), a part of an evaluation split, itself dealt out among the rows.
+            autoreset_mode: "NextStep", "SameStep" or "Disabled" (`gymnasium.vector`).
+            task, data, split, slate_size, tokenizer, token_ids, reward, mask, on_illegal,
+                illegal_reward, max_tokens, render_mode: As in `ReReEnv`.
+        """
+        if num_envs < 1:
+            raise ValueError(f"`num_envs` (={num_envs}) must be at least 1.")
+        self._surface = make_surface(
+            task,
+            data=data,
+            split=split,
+            slate_size=slate_size,
+            tokenizer=tokenizer,
+            token_ids=token_ids,
+            reward=reward,
+            mask=mask,
+            on_illegal=on_illegal,
+            illegal_reward=illegal_reward,
+            max_tokens=max_tokens,
+        )
+        self._dynamics = self._surface.dynamics
+        self.num_envs = num_envs
+        self.autoreset_mode = _find_mode(autoreset_mode)
+        self.metadata = {**ReReEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.render_mode = check_render_mode(render_mode)
+        self.single_observation_space = self._surface.observation_space
+        self.single_action_space = self._surface.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        self._all: IntArray = np.arange(num_envs)
+        self._rows = self._dynamics.new_rows(num_envs)
+        self._begun = False
+        self._random = RandomExamples(num_envs, len(self._dynamics.examples))
+        self._served = np.zeros(num_envs, np.int64)
+        self._training = is_training(split)
+        self._shards, self._num_shards = self._all, num_envs
+        if not self._training:
+            index, parts = shard
+            # Row i of part (j, M) is shard (j + i M, N M): rows of all parts serve all examples.
+            self._shards, self._num_shards = index + self._all * parts, num_envs * parts
+            check_shard((index, parts), len(self._dynamics.examples))
+            check_shard((int(self._shards[-1]), self._num_shards), len(self._dynamics.examples))
+
+    @property
+    def task(self) -> Task:
+        """Catalogue, trie, examples, prompt and reward."""
+        return self._dynamics.task
+
+    @property
+    def surface(self) -> Surface:
+        """Spaces, token ids and the dynamics behind them."""
+        return self._surface
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator of each row (read ahead in blocks); unseeded rows get entropy."""
+        self._random.seed(self._all, [None] * self.num_envs)
+        return tuple(g for g in self._random.generators if g is not None)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each row."""
+        self._random.seed(self._all, [None] * self.num_envs)
+        return tuple(self._random.seeds)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Begin an episode in every row, or in those of `options["reset_mask"]`.
+
+        Args:
+            seed: Row i gets `seed + i`, or a sequence with one seed a row.
+            options: `{"example": i}` or one example a row; `{"reset_mask": bool [N]}`.
+        """
+        seeds = row_seeds(seed, self.num_envs)
+        rows: IntArray = self._all
+        if options is not None and "reset_mask" in options:
+            # Read, never popped: RecordEpisodeStatistics looks at it after us.
+            rows = np.flatnonzero(_check_reset_mask(options["reset_mask"], self.num_envs))
+        seeds = [seeds[row] for row in rows]
+        self._random.seed(rows, seeds)
+        self._served[rows[[given is not None for given in seeds]]] = 0
+        self._begun = True
+        infos: dict[str, Any] = {}
+        self._start(rows, infos, options)
+        return self._observe(infos, rows), infos
+
+    def step(
+        self, actions: IntArray
+    ) -> tuple[Observations, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Write one token in every row; finished rows begin anew as `autoreset_mode` says."""
+        if not self._begun:
+            raise ResetNeeded("no episode has begun; call `reset()` first.")
+        tokens = self._surface.to_local(self._check_actions(actions))
+        if self._rows.finished.any():
+            if self.autoreset_mode != AutoresetMode.NEXT_STEP:
+                raise ResetNeeded(
+                    f"rows {np.flatnonzero(self._rows.finished)[:10].tolist()} are finished; call "
+                    "`reset(options={'reset_mask': terminated | truncated})` first."
+                )
+            over = np.flatnonzero(self._rows.finished)
+            live = np.flatnonzero(~self._rows.finished)
+        else:
+            over, live = self._all[:0], self._all
+        infos: dict[str, Any] = {}
+        reward = np.zeros(self.num_envs)
+        terminated = np.zeros(self.num_envs, np.bool_)
+        truncated = np.zeros(self.num_envs, np.bool_)
+        if len(live):
+            every = slice(None) if len(over) == 0 else live
+            moved = self._dynamics.step(self._rows, tokens[every], every)
+            reward[every] = moved.reward
+            terminated[every], truncated[every] = moved.terminated, moved.truncated
+            ended = None
+            if moved.outcome is not None:
+                ended = live[moved.outcome.rows], moved.outcome.infos()
+            if ended is not None and self.autoreset_mode == AutoresetMode.SAME_STEP:
+                self._restart(*ended, live, moved.illegal, infos)
+            else:
+                self._add(infos, live, {"illegal": moved.illegal})
+                if ended is not None:
+                    self._add(infos, *ended)
+        if len(over):
+            self._start(over, infos)
+        return self._observe(infos, self._all), reward, terminated, truncated, infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return which actions are legal now, bool [N, actions]."""
+        return self._surface.action_masks(self._rows).view(np.bool_)
+
+    def candidates(self) -> Allowed:
+        """Return the legal actions of every row, ragged: `indptr` [N + 1] and `tokens`."""
+        return self._surface.candidates(self._rows)
+
+    def render(self) -> tuple[str, ...] | None:
+        """Return each row's picture as text under `render_mode="ansi"`."""
+        if self.render_mode is None:
+            gym.logger.warn("render() does nothing: make the environment with render_mode='ansi'.")
+            return None
+        return tuple(ansi(scene(self._dynamics, self._rows, row)) for row in range(self.num_envs))
+
+    def get_state(self) -> dict[str, Any]:
+        """Return a copy of all rows, their places in the shards and their generators."""
+        return {
+            "rows": self._rows.state(),
+            "served": self._served.copy(),
+            "begun": self._begun,
+            "random": self._random.state(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state of `get_state` (of an environment with the same arguments)."""
+        self._rows.restore(state["rows"])
+        self._served[...] = state["served"]
+        self._begun = state["begun"]
+        self._random.restore(state["random"])
+
+    def _start(
+        self, rows: IntArray, infos: dict[str, Any], options: dict[str, Any] | None = None
+    ) -> None:
+        """Begin an episode in some rows with their next examples."""
+        chosen = chosen_example(options, len(self._dynamics.examples))
+        num_passes = np.zeros(len(rows), np.int64)
+        if chosen is not None:
+            example = np.broadcast_to(chosen, (self.num_envs,))[rows]
+        elif self._training:
+            example = self._random.draw(rows)
+        else:
+            example, num_passes = ordered_example(
+                self._served[rows],
+                self._shards[rows],
+                self._num_shards,
+                len(self._dynamics.examples),
+            )
+            self._served[rows] += 1
+        self._dynamics.start(self._rows, example, rows)
+        self._add(infos, rows, {"example": example, "pass": num_passes})
+
+    def _restart(
+        self,
+        rows: IntArray,
+        final: dict[str, Any],
+        live: IntArray,
+        illegal: BoolArray,
+        infos: dict[str, Any],
+    ) -> None:
+        """Set the last observation and info of ended rows aside and begin them anew."""
+        final_info: dict[str, Any] = {}
+        observation = self._observe(final_info, rows)
+        self._add(final_info, rows, {"illegal": illegal[np.isin(live, rows)], **final})
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for row in rows.tolist():  # Gymnasium asks for one dict a row here
+            final_obs[row] = {name: column[row] for name, column in observation.items()}
+        ended = np.zeros(self.num_envs, np.bool_)
+        ended[rows] = True
+        infos |= {"final_obs": final_obs, "_final_obs": ended}
+        infos |= {"final_info": final_info, "_final_info": ended.copy()}
+        going = np.flatnonzero(~ended)
+        if len(going):
+            self._add(infos, going, {"illegal": illegal[going]})
+        self._start(rows, infos)
+
+    def _observe(self, infos: dict[str, Any], rows: IntArray) -> Observations:
+        """Return fresh observations of all rows; `_action_mask` marks the rows given."""
+        observation = self._surface.observe(self._rows, infos)
+        if "action_mask" in infos:
+            infos["_action_mask"] = np.zeros(self.num_envs, np.bool_)
+            infos["_action_mask"][rows] = True
+        return observation
+
+    def _add(self, infos: dict[str, Any], rows: IntArray, values: dict[str, Any]) -> None:
+        """Spread values of some rows over [N] arrays, each with its mask `_key`."""
+        for key, value in values.items():
+            if isinstance(value, dict):
+                infos[key] = {}
+                self._add(infos[key], rows, value)
+            else:
+                infos[key] = np.zeros((self.num_envs, *value.shape[1:]), value.dtype)
+                infos[key][rows] = value
+            infos[f"_{key}"] = np.zeros(self.num_envs, np.bool_)
+            infos[f"_{key}"][rows] = True
+
+    def _check_actions(self, actions: IntArray) -> IntArray:
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions must be {self.num_envs} integers, one a row; got shape {actions.shape} "
+                f"of dtype {actions.dtype}."
+            )
+        return actions
+
+
+def _find_mode(name: str | AutoresetMode) -> AutoresetMode:
+    try:
+        return AutoresetMode(name)
+    except ValueError:
+        raise ValueError(
+            f"`autoreset_mode` (={name!r}) must be one of {[mode.value for mode in AutoresetMode]}."
+        ) from None
+
+
+def _check_reset_mask(mask: object, num_envs: int) -> BoolArray:
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (num_envs,):
+        raise TypeError(f"options['reset_mask'] must be a bool array of shape ({num_envs},).")
+    if not mask.any():
+        raise ValueError("options['reset_mask'] must choose at least one row.")
+    return mask

@@ -1,0 +1,252 @@
+"""The rules of layout, read from the source with `ast`: nothing is imported or run."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FILES = sorted(
+    path.relative_to(REPOSITORY)
+    for package in ("rere_env", "agents")
+    for path in (REPOSITORY / package).rglob("*.py")
+)
+
+MAX_LINES_PER_FILE = 320
+MAX_LINES_PER_FUNCTION = 70
+
+# Lower layers first; a module may import its own layer and those before it. Modules that are not
+# named here may sit anywhere, but lead no named module to a higher layer, nor close a cycle.
+LAYERS = (
+    {"types"},
+    {"tokenizer"},
+    {"catalogue", "trie"},
+    {"filters", "prompts", "datasets", "games"},
+    {"task"},
+    {"dynamics"},
+    {"env", "vector_env"},
+    {"wrappers"},
+)
+LAYER = {f"rere_env.{name}": level for level, names in enumerate(LAYERS) for name in names}
+ONLY_TYPES = ("rere_env.rewards", "rere_env.metrics")
+
+CORE = {"rere_env", "numpy", "gymnasium", *sys.stdlib_module_names}
+# Extras that a file of rere_env (by the start of its name) may import inside a function.
+LAZY_EXTRAS = {
+    "tokenizer": {"transformers", "tokenizers"},
+    "datasets": {"polars"},
+    "tables": {"polars"},
+}
+# A compiled kernel needs numba at its top; test_imports.py sees to it that only use loads it.
+KERNEL_MARK = "numba"
+
+RL_LIBRARIES = {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "tianshou": "tianshou"}
+UNSAFE_MODULES = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported module (or name of a module), and where it stands."""
+
+    name: str
+    line: int
+    in_function: bool
+
+    @property
+    def top_level(self) -> str:
+        """The part before the first dot."""
+        return self.name.partition(".")[0]
+
+
+def module_name(file: Path) -> str:
+    """`rere_env/trie.py` -> `rere_env.trie`; a package is its `__init__.py`."""
+    parts = file.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for file in FILES}
+
+
+def parse(file: Path) -> ast.Module:
+    """The syntax tree of a source file."""
+    return ast.parse((REPOSITORY / file).read_text(encoding="utf-8"), str(file))
+
+
+def imports_of(tree: ast.Module, file: Path) -> Iterator[Import]:
+    """Every import, also inside functions and `if TYPE_CHECKING`; relative ones made absolute.
+
+    `from package import name` counts as `package.name` where that is one of our modules.
+    """
+    package = file.parent.parts
+    nested = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, id(node) in nested)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                submodule = f"{source}.{alias.name}"
+                name = submodule if submodule in MODULES else source
+                yield Import(name, node.lineno, id(node) in nested)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Our modules and those of ours that each imports, lazily or not."""
+    return {
+        module: {found.name for found in imports_of(parse(file), file)} & MODULES.keys() - {module}
+        for module, file in MODULES.items()
+    }
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """Every module that `start` leads to."""
+    seen: set[str] = set()
+    frontier = [start]
+    while frontier:
+        new = graph.get(frontier.pop(), set()) - seen
+        seen |= new
+        frontier.extend(new)
+    return seen
+
+
+def offences(file: Path, found: list[tuple[int, str]]) -> str:
+    """One clickable line per offence."""
+    return "\n".join(f"{file}:{line}: {message}" for line, message in sorted(found))
+
+
+each_file = pytest.mark.parametrize("file", FILES, ids=str)
+each_core_file = pytest.mark.parametrize(
+    "file", [file for file in FILES if file.parts[0] == "rere_env"], ids=str
+)
+
+
+@each_core_file
+def test_core_imports_numpy_and_gymnasium_only(file: Path) -> None:
+    """rere_env never imports torch or agents, and of the extras only those listed, lazily."""
+    lazy = {
+        name
+        for start, names in LAZY_EXTRAS.items()
+        if file.stem.startswith(start)
+        for name in names
+    }
+    kernel = {"numba"} if KERNEL_MARK in file.stem else set()
+    wrong = [
+        (found.line, f"imports {found.name}")
+        for found in imports_of(parse(file), file)
+        if found.top_level not in CORE | kernel | (lazy if found.in_function else set())
+    ]
+    assert not wrong, offences(file, wrong)
+
+
+@pytest.mark.parametrize("module", sorted(LAYER.keys() & MODULES.keys()))
+def test_layers_point_downwards(module: str) -> None:
+    """A named module leads to none of a higher layer, not even through unnamed modules."""
+    higher = {
+        other for other in reachable(import_graph(), module) if LAYER.get(other, -1) > LAYER[module]
+    }
+    assert not higher, f"{module} leads to {sorted(higher)}, which lie above it"
+
+
+@pytest.mark.parametrize("module", sorted(set(ONLY_TYPES) & MODULES.keys()))
+def test_rewards_and_metrics_import_only_types(module: str) -> None:
+    """A reward or a metric is a function of integer arrays: of ours it knows only the types."""
+    assert import_graph()[module] <= {"rere_env.types"}
+
+
+def test_no_import_cycles() -> None:
+    """No module imports itself through others, not even lazily."""
+    try:
+        TopologicalSorter(import_graph()).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@each_file
+def test_rl_libraries_stay_in_their_adapters(file: Path) -> None:
+    """A third-party RL library is imported only in the adapter that bears its name."""
+    wrong = [
+        (found.line, f"imports {found.name}, which belongs in agents/adapters")
+        for found in imports_of(parse(file), file)
+        if found.top_level in RL_LIBRARIES
+        and file != Path("agents", "adapters", f"{RL_LIBRARIES[found.top_level]}.py")
+    ]
+    assert not wrong, offences(file, wrong)
+
+
+@each_file
+def test_nothing_is_evaluated_or_unpickled(file: Path) -> None:
+    """Data is parsed, never run: no eval, no exec, no pickle."""
+    tree = parse(file)
+    wrong = [
+        (found.line, f"imports {found.name}")
+        for found in imports_of(tree, file)
+        if found.top_level in UNSAFE_MODULES
+    ]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
+            wrong.append((node.lineno, f"calls {node.func.id}"))
+        wrong += [
+            (node.lineno, "allows pickled arrays")
+            for keyword in node.keywords
+            if keyword.arg == "allow_pickle"
+            and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+        ]
+    assert not wrong, offences(file, wrong)
+
+
+@each_file
+def test_no_broad_except(file: Path) -> None:
+    """An except clause names what it expects."""
+    wrong = []
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = (
+                {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}
+                if node.type
+                else set()
+            )
+            if node.type is None or caught & {"Exception", "BaseException"}:
+                wrong.append((node.lineno, "catches everything"))
+    assert not wrong, offences(file, wrong)
+
+
+@each_file
+def test_files_and_functions_stay_short(file: Path) -> None:
+    """Long? Find the missing noun."""
+    text = (REPOSITORY / file).read_text(encoding="utf-8")
+    wrong = []
+    if (lines := text.count("\n")) > MAX_LINES_PER_FILE:
+        wrong.append((1, f"{lines} lines, more than {MAX_LINES_PER_FILE}"))
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > MAX_LINES_PER_FUNCTION:
+                wrong.append(
+                    (
+                        node.lineno,
+                        f"{node.name} has {length} lines, more than {MAX_LINES_PER_FUNCTION}",
+                    )
+                )
+    assert not wrong, offences(file, wrong)
