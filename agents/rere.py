@@ -30,6 +30,7 @@ from agents.losses import grpo
 from agents.scoring import GroupScores, exact_kl, plan_groups, score_groups
 from agents.search import beam_search
 from agents.torch_trie import TorchTrie
+from agents.tree import parts_of_similar_length
 from agents.types import Advantage, Candidates, Loss, LossInputs, Support
 from rere_env.rewards import hit, reward_terms
 from rere_env.task import Task
@@ -129,11 +130,13 @@ class ReReAgent:
         rows = signal if len(signal) else np.arange(1)  # every process joins the reduction
         optimizer.zero_grad()
         self.policy.train()
-        parts = _by_tokens(rows, prompts, self.config, self.task.trie.max_length)
+        lengths = np.array([len(prompts[row]) for row in rows])
+        lengths += self.config.group_size * self.task.trie.max_length // 2  # at most about this
+        parts = parts_of_similar_length(lengths, self.config.max_tokens)
         for i, part in enumerate(parts):
             is_last = i == len(parts) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.policy):
-                inputs = self._loss_inputs(part, prompts, candidates, rewards, advantages, batch)
+                inputs = self._loss_inputs(rows[part], prompts, candidates, rewards, advantages, batch)
                 loss, terms = self.config.loss(inputs)
                 self.accelerator.backward(loss)
             for name, value in {**terms, "loss/total": loss.detach()}.items():
@@ -227,20 +230,3 @@ def _rollout_metrics(
 def _log_ratio_p99(inputs: LossInputs) -> float:
     log_ratio = (inputs.logprobs.detach() - inputs.ref_logprobs)[inputs.mask].abs()
     return float(torch.quantile(log_ratio, 0.99)) if log_ratio.numel() else 0.0
-
-
-def _by_tokens(
-    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    prompts: Sequence[Sequence[int]],
-    config: ReReConfig,
-    max_title: int,
-) -> "list[np.ndarray[tuple[int], np.dtype[np.int64]]]":
-    """Split groups into parts of similar length within the token budget."""
-    lengths = np.array([len(prompts[row]) for row in rows]) + config.group_size * max_title // 2
-    order = np.argsort(-lengths, kind="stable")
-    parts, start = [], 0
-    while start < len(order):
-        size = max(1, config.max_tokens // int(lengths[order[start]]))
-        parts.append(rows[order[start : start + size]])
-        start += size
-    return parts

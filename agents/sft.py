@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.language_model import LanguageModel, TreeTensors
-from agents.tree import PackedTrees, pack
+from agents.tree import PackedTrees, pack, parts_of_similar_length
 from rere_env.task import Task
 from rere_env.types import Batch
 
-__all__ = ["SFTBatch", "plan_sft", "sft_loss", "sft_update", "user_batches"]
+__all__ = ["SFTBatch", "plan_completions", "sft_loss", "sft_update", "user_batches"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,19 +54,6 @@ def user_batches(
         np.concatenate([by_user[first[u] : first[u] + counts[u]] for u in users])
         for users in np.split(order, cuts)
     ]
-
-
-def plan_sft(task: Task, batch: Batch) -> SFTBatch:
-    """Lay out the trees of a batch of examples."""
-    prompts = [task.prompt(example.history) for example in batch]
-    return plan_completions(
-        prompts,
-        [
-            task.title_tokens.to_model_ids(task.title_tokens[title]).tolist()
-            for title in batch.target_title
-        ],
-        np.unique(batch.user, return_inverse=True)[1],
-    )
 
 
 def plan_completions(
@@ -107,7 +94,7 @@ def sft_update(
     """Make one optimiser step on a batch, in parts of at most `max_tokens` tree tokens."""
     optimizer.zero_grad()
     lm.train()
-    parts = _by_tokens(task, batch, max_tokens)
+    parts = _plan_parts(task, batch, max_tokens)
     num_tokens = sum(len(part.tokens) for part in parts)
     total = 0.0
     for i, part in enumerate(parts):
@@ -121,20 +108,26 @@ def sft_update(
     return {"loss/total": total, "loss/grad_norm": float(norm), "sft/tokens": float(num_tokens)}
 
 
-def _by_tokens(task: Task, batch: Batch, max_tokens: int) -> list[SFTBatch]:
-    """Group users of similar length so that rows times the longest stays within the budget."""
-    users, index = np.unique(batch.user, return_inverse=True)
-    longest = np.zeros(len(users), np.int64)
-    counts = np.bincount(index)
-    np.maximum.at(longest, index, batch.history_length)
-    # A tree holds the longest history, and a new trunk for each window that has slid.
-    slid = np.maximum(counts - longest, 0)
-    estimate = (longest + 2 + slid * longest) * task.trie.max_length // 2
-    order = np.argsort(-estimate, kind="stable")
-    parts, start = [], 0
-    while start < len(order):
-        size = max(1, max_tokens // max(int(estimate[order[start]]), 1))
-        rows = np.flatnonzero(np.isin(index, order[start : start + size]))
-        parts.append(plan_sft(task, batch.take(rows)))
-        start += size
+def _plan_parts(task: Task, batch: Batch, max_tokens: int) -> list[SFTBatch]:
+    """Lay out the trees of a batch, those of similar length together."""
+    prompts = [task.prompt(example.history) for example in batch]
+    completions = [
+        task.title_tokens.to_model_ids(task.title_tokens[title]).tolist()
+        for title in batch.target_title
+    ]
+    # Windows with the same first item are prefixes of each other; one that has slid is not.
+    trunk = np.unique(np.stack([batch.user, batch.history[:, 0]]), axis=1, return_inverse=True)[1]
+    trunk = trunk.reshape(-1)
+    longest = np.zeros(trunk.max() + 1, np.int64)
+    np.maximum.at(longest, trunk, [len(p) + len(c) for p, c in zip(prompts, completions)])
+    parts = []
+    for trunks in parts_of_similar_length(longest, max_tokens):
+        row = np.full(len(longest), -1)
+        row[trunks] = np.arange(len(trunks))
+        own = np.flatnonzero(row[trunk] >= 0)
+        parts.append(
+            plan_completions(
+                [prompts[i] for i in own], [completions[i] for i in own], row[trunk[own]]
+            )
+        )
     return parts

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PackedTrees", "pack"]
+__all__ = ["PackedTrees", "pack", "parts_of_similar_length"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,6 +82,33 @@ def pack(sequences: Sequence[Sequence[int]], rows: Sequence[int] | None = None) 
         sizes=sizes,
         slots=unsorted,
     )
+
+
+def parts_of_similar_length(
+    lengths: NDArray[np.int64], max_tokens: int
+) -> list[NDArray[np.int64]]:
+    """Split rows into parts, long rows first, so that padding stays small.
+
+    Args:
+        lengths: [n] tokens of each row.
+        max_tokens: Most rows times the longest of a part; a single row may exceed it.
+
+    Returns:
+        The rows of each part.
+
+    >>> parts_of_similar_length(np.array([5, 90, 100]), 1000)
+    [array([2, 1]), array([0])]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    sorted_ = lengths[order]
+    parts, start = [], 0
+    while start < len(order):
+        longest = max(int(sorted_[start]), 1)
+        similar = int(np.count_nonzero(sorted_[start:] >= 0.6 * longest))
+        size = max(1, min(max_tokens // longest, similar))
+        parts.append(order[start : start + size])
+        start += size
+    return parts
 
 
 def _pad(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rere_env.catalogue import Catalogue, DuplicatePolicy
+from rere_env.games import HISTORY_LENGTH, games_world
 from rere_env.records import write_items, write_split
 from rere_env.sources import Filters, Prefer, Source, SplitProtocol, read_source
 from rere_env.splits import chronological_splits, leave_one_out_splits
@@ -110,8 +111,6 @@ def load_dataset(
 @cache
 def games_dataset() -> Dataset:
     """Return the built-in world under the paper's protocol: chronological, 8:1:1."""
-    from rere_env.games import HISTORY_LENGTH, games_world
-
     world = games_world()
     keys = [str(item) for item in range(len(world.titles))]
     source = Source(

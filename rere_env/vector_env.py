@@ -34,7 +34,6 @@ from rere_env.types import BoolArray, IntArray, Reward
 __all__ = ["ReReVectorEnv"]
 
 Observations = dict[str, NDArray[Any]]
-Int64 = NDArray[np.int64]
 
 
 class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
@@ -164,6 +163,8 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         if not self._begun:
             raise ResetNeeded("no episode has begun; call `reset()` first.")
         tokens = self._surface.to_local(self._check_actions(actions))
+        over: IntArray = self._all[:0]
+        live: IntArray = self._all
         if self._rows.finished.any():
             if self.autoreset_mode != AutoresetMode.NEXT_STEP:
                 raise ResetNeeded(
@@ -172,8 +173,6 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
                 )
             over = np.flatnonzero(self._rows.finished)
             live = np.flatnonzero(~self._rows.finished)
-        else:
-            over, live = self._all[:0], self._all
         infos: dict[str, Any] = {}
         reward = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, np.bool_)
@@ -232,7 +231,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
     ) -> None:
         """Begin an episode in some rows with their next examples."""
         chosen = chosen_example(options, len(self._dynamics.examples))
-        num_passes = np.zeros(len(rows), np.int64)
+        num_passes: IntArray = np.zeros(len(rows), np.int64)
         if chosen is not None:
             example = np.broadcast_to(chosen, (self.num_envs,))[rows]
         elif self._training:

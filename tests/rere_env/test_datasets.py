@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from rere_env.datasets import build_dataset, find_data, games_dataset, load_dataset
+from rere_env.games import games_world
+from rere_env.types import NO_ITEM
 
 ITEMS = [("i0", 'Rod, 3" long'), ("i1", "Axe"), ("i2", "Bow\nand arrow"), ("i3", "Axe")]
 SPLITS = {
@@ -366,6 +368,17 @@ def test_the_built_in_world_is_split_by_time():
     assert data.report["items"] == data.report["titles"]
     assert data.history_length == data.splits["train"].history.shape[1] == 10
     assert games_dataset() is data
+
+
+def test_the_built_in_world_releases_games_when_validation_begins():
+    """No late game is seen in training; validation and test sell them."""
+    late = games_world().released_late
+    splits = games_dataset().splits
+    train = splits["train"]
+    assert not late[train.target].any()
+    assert not late[train.history[train.history != NO_ITEM]].any()
+    assert late[splits["valid"].target].any()
+    assert late[splits["test"].target].any()
 
 
 def test_the_industrial_data_are_those_described(shared_data):

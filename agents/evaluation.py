@@ -1,0 +1,234 @@
+"""The one scorer: every agent, baseline and oracle is judged here, on the full catalogue.
+
+Headline metrics are title-level; `item_...` gives the same in closed form for the items behind the
+titles. Lists are scored as they come: duplicates, empty and illegal slots keep their places and
+are counted, never repaired. Knows nothing of how a list was made.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rere_env import metrics
+from rere_env.metrics import Metric
+from rere_env.task import Task
+from rere_env.types import Batch, FloatArray, Recommender
+
+__all__ = ["KS", "Evaluation", "Metric", "Probabilities", "compare", "evaluate"]
+
+KS = (1, 3, 5, 10, 20, 50)
+"""The ranks at which metrics are taken by default."""
+
+Probabilities = Callable[[Batch], FloatArray]
+"""`batch of B -> [B, titles]`, the true next-title distribution where it is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """What one recommender did on a set of examples.
+
+    Attributes:
+        metrics: By name: `hit_rate@k`, `ndcg@k`, `item_hit_rate@k`, `item_ndcg@k`, `coverage@k`,
+            `distinct_titles@k` for every k, `mrr` (0 beyond the longest list), and
+            `expected_hit_rate@k`, `expected_ndcg@k` where probabilities are known.
+        rows: The means among them row by row, [B] float64 each: what paired comparisons need.
+        illegal_rate: Share of slots that should hold a title of the catalogue and do not.
+        duplicate_rate: Share of filled slots that repeat an earlier one of their list.
+        titles: [B, max k] the lists as they came.
+        ranks: [B] rank of the target, 0 = not in the list.
+        target_title: [B] title ids of the targets.
+        seconds: Wall time of the recommender alone.
+    """
+
+    metrics: Mapping[str, Metric]
+    rows: Mapping[str, FloatArray]
+    illegal_rate: float
+    duplicate_rate: float
+    titles: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    target_title: NDArray[np.int64]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `result.json` holds of it: numbers, and {value, low, high} by metric."""
+        measured = {
+            name: {"value": m.value, "low": m.low, "high": m.high}
+            for name, m in self.metrics.items()
+        }
+        return measured | {
+            "illegal_rate": self.illegal_rate,
+            "duplicate_rate": self.duplicate_rate,
+            "num_examples": len(self.ranks),
+            "seconds": self.seconds,
+        }
+
+
+def evaluate(
+    recommender: Recommender,
+    task: Task,
+    examples: Batch,
+    *,
+    ks: Sequence[int] = KS,
+    probabilities: Probabilities | None = None,
+    batch_size: int = 512,
+    seed: int = 0,
+    num_resamples: int = 1000,
+    progress: bool = True,
+) -> Evaluation:
+    """Score the lists of a recommender.
+
+    Args:
+        recommender: Asked for `max(ks)` titles an example.
+        task: Whose catalogue is ranked.
+        examples: All of them are scored.
+        ks: Ranks; those beyond the catalogue's size are legal (the lists are padded).
+        probabilities: The true distribution, for the `expected_...` metrics.
+        batch_size: Examples handed over at a time; it does not change the result.
+        seed: Of the bootstrap.
+        num_resamples: Of the bootstrap; 0: no intervals.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: Nothing to score, a k below 1, or an answer of the wrong shape or type.
+    """
+    if len(examples) == 0:
+        raise ValueError("there is nothing to evaluate: `examples` is empty.")
+    if len(ks) == 0 or min(ks) < 1:
+        raise ValueError(f"`ks` (={tuple(ks)}) must hold ranks of at least 1, such as (1, 10).")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` (={batch_size}) must be at least 1.")
+    starts = range(0, len(examples), batch_size)
+    batches = [examples.take(slice(start, start + batch_size)) for start in starts]
+    started = time.perf_counter()
+    titles = np.concatenate(
+        [_ask(recommender, batch, max(ks)) for batch in _with_bar(batches, progress)]
+    )
+    seconds = time.perf_counter() - started
+    ranks = metrics.target_ranks(titles, examples.target_title)
+    rows = _rows(titles, ranks, task, examples, ks)
+    if probabilities is not None:
+        rows |= _expected_rows(titles, batches, probabilities, ks)
+    num_titles = task.catalogue.num_titles
+    return Evaluation(
+        metrics=_means(rows, seed, num_resamples) | _breadth(titles, num_titles, ks),
+        rows=rows,
+        illegal_rate=metrics.illegal_rate(titles, num_titles),
+        duplicate_rate=metrics.duplicate_rate(titles),
+        titles=titles,
+        ranks=ranks,
+        target_title=examples.target_title.astype(np.int64),
+        seconds=seconds,
+    )
+
+
+def compare(
+    a: Evaluation,
+    b: Evaluation,
+    metric: str = "ndcg@10",
+    *,
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> Metric:
+    """Return the difference a - b of a metric with its paired bootstrap interval.
+
+    Raises:
+        ValueError: The two were not evaluated on the same examples, or lack the metric.
+    """
+    if not np.array_equal(a.target_title, b.target_title):
+        raise ValueError("a paired comparison needs two evaluations of the same examples.")
+    for name, side in (("a", a), ("b", b)):
+        if metric not in side.rows:
+            raise ValueError(
+                f"`metric` (={metric!r}) has no values by row in `{name}`; "
+                f"choose one of {sorted(side.rows)}."
+            )
+    return metrics.paired_bootstrap(
+        a.rows[metric], b.rows[metric], np.random.default_rng(seed), num_resamples
+    )
+
+
+def _ask(recommender: Recommender, batch: Batch, k: int) -> NDArray[np.int64]:
+    titles = np.asarray(recommender.recommend(batch, k))
+    if titles.shape != (len(batch), k) or not np.issubdtype(titles.dtype, np.integer):
+        raise ValueError(
+            f"{type(recommender).__name__}.recommend must return integer title ids of shape "
+            f"{(len(batch), k)}; got {titles.dtype} of shape {titles.shape}. "
+            "Pad short lists with NO_TITLE."
+        )
+    return titles.astype(np.int64)
+
+
+def _with_bar(batches: list[Batch], progress: bool) -> Any:  # noqa: ANN401  # tqdm is untyped
+    if not progress:
+        return batches
+    from tqdm.auto import tqdm
+
+    return tqdm(batches, desc="evaluate", unit="batch", leave=False, dynamic_ncols=True)
+
+
+def _rows(
+    titles: NDArray[np.int64],
+    ranks: NDArray[np.int64],
+    task: Task,
+    examples: Batch,
+    ks: Sequence[int],
+) -> dict[str, FloatArray]:
+    """Return the metrics that are means over rows, row by row."""
+    target = examples.target_title
+    catalogue = task.catalogue
+    items = np.bincount(catalogue.item_title, minlength=catalogue.num_titles)
+    rows: dict[str, FloatArray] = {"mrr": metrics.reciprocal_ranks(ranks)}
+    for k in ks:
+        rows[f"hit_rate@{k}"] = metrics.hits(ranks, k)
+        rows[f"ndcg@{k}"] = metrics.discounted_gains(ranks, k)
+        rows[f"item_hit_rate@{k}"] = metrics.item_hits(titles, target, items, k)
+        rows[f"item_ndcg@{k}"] = metrics.item_discounted_gains(titles, target, items, k)
+    return rows
+
+
+def _expected_rows(
+    titles: NDArray[np.int64],
+    batches: list[Batch],
+    probabilities: Probabilities,
+    ks: Sequence[int],
+) -> dict[str, FloatArray]:
+    parts: dict[str, list[FloatArray]] = {}
+    start = 0
+    for batch in batches:
+        known = probabilities(batch)
+        part = titles[start : start + len(batch)]
+        start += len(batch)
+        for k in ks:
+            hit_rate = metrics.expected_hits(part, known, k)
+            gains = metrics.expected_gains(part, known, k)
+            parts.setdefault(f"expected_hit_rate@{k}", []).append(hit_rate)
+            parts.setdefault(f"expected_ndcg@{k}", []).append(gains)
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _means(rows: Mapping[str, FloatArray], seed: int, num_resamples: int) -> dict[str, Metric]:
+    """Return every mean with its interval; all metrics share their resamples."""
+    if num_resamples == 0:
+        return {name: Metric(value=float(values.mean())) for name, values in rows.items()}
+    means = metrics.bootstrap_means(
+        np.stack(list(rows.values()), axis=1), np.random.default_rng(seed), num_resamples
+    )
+    low, high = metrics.percentiles(means, 0.95)
+    return {
+        name: Metric(value=float(values.mean()), low=float(low[i]), high=float(high[i]))
+        for i, (name, values) in enumerate(rows.items())
+    }
+
+
+def _breadth(titles: NDArray[np.int64], num_titles: int, ks: Sequence[int]) -> dict[str, Metric]:
+    """Return coverage: a count over all rows, so resampled rows would only understate it."""
+    breadth = {}
+    for k in ks:
+        distinct = metrics.distinct_titles(titles, k, num_titles)
+        breadth[f"coverage@{k}"] = Metric(value=distinct / num_titles)
+        breadth[f"distinct_titles@{k}"] = Metric(value=float(distinct))
+    return breadth

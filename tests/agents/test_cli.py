@@ -1,0 +1,170 @@
+"""Every command of `rere`, run for real on a small data set."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents.cli import main
+
+TITLES = [f"{colour} {animal}" for colour in ("red", "blue", "green") for animal in "ABCDEFG"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw items and interactions: every user walks through the catalogue in order."""
+    folder = tmp_path_factory.mktemp("source")
+    items = [f"i{i},{title}" for i, title in enumerate(TITLES)]
+    (folder / "items.csv").write_text("\n".join(["item_id,title", *items]), encoding="utf-8")
+    rows = [
+        f"u{user},i{(user + step) % len(TITLES)},{100 * step + user}"
+        for user in range(40)
+        for step in range(6)
+    ]
+    (folder / "interactions.csv").write_text(
+        "\n".join(["user_id,item_id,timestamp", *rows]), encoding="utf-8"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set that `rere data build` makes of it."""
+    folder = tmp_path_factory.mktemp("data") / "walk"
+    assert main(["data", "build", str(source), str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that `rere train` leaves."""
+    runs = tmp_path_factory.mktemp("runs")
+    flags = ["--preset", "smoke", "--model", "scratch:nano", "--device", "cpu"]
+    flags += ["--runs-dir", str(runs), "--name", "walk", "--rl-steps", "2"]
+    assert main(["train", "--data", str(data), *flags]) == 0
+    return runs / "walk"
+
+
+def test_train_leaves_all_it_promises(run: Path) -> None:
+    """A run leaves config, metrics, events, checkpoints, result and report."""
+    for name in ("config.json", "metrics.jsonl", "result.json", "report.html"):
+        assert (run / name).stat().st_size > 0, name
+    assert list((run / "tensorboard").rglob("events.*"))
+    for stage in ("sft", "rere"):
+        assert (run / "checkpoints" / stage / "model.safetensors").is_file()
+
+
+def test_result_scores_every_recommender(run: Path) -> None:
+    """result.json holds value and interval of each metric for each recommender."""
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert {"popularity", "co_occurrence", "sft", "rere"} <= set(result["recommenders"])
+    for scores in result["recommenders"].values():
+        ndcg = scores["ndcg@10"]
+        assert ndcg["low"] <= ndcg["value"] <= ndcg["high"]
+    for policy in ("sft", "rere"):
+        assert result["recommenders"][policy]["illegal_rate"] == 0
+        assert result["recommenders"][policy]["duplicate_rate"] == 0
+    assert {"versions", "seed", "data", "catalogue_hash", "git_commit", "seconds"} <= set(result)
+
+
+def test_metrics_have_both_stages(run: Path) -> None:
+    """metrics.jsonl is one strict JSON object a line, of SFT and of RL."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["stage"] for line in lines} == {"sft", "rl"}
+
+
+def test_evaluate_repeats_the_result(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rere evaluate RUN --json` gives what the run's result says of its policy."""
+    assert main(["evaluate", str(run), "--json", "--device", "cpu"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    rere = result["recommenders"]["rere"]
+    assert printed["ndcg@10"]["value"] == pytest.approx(rere["ndcg@10"]["value"], abs=1e-9)
+
+
+def test_evaluate_takes_a_model_folder(run: Path, data: Path, capsys) -> None:  # noqa: ANN001
+    """A checkpoint folder is a model like any other."""
+    folder = str(run / "checkpoints" / "sft")
+    assert main(["evaluate", folder, "--data", str(data), "--beam", "5", "--device", "cpu"]) == 0
+    assert "ndcg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--history", "i0 i1"], ["--titles", "red A", "red B"]])
+def test_recommend_prints_titles_with_probabilities(
+    run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`rere recommend` gives k catalogue titles, most probable first."""
+    assert main(["recommend", str(run), *flags, "-k", "3", "--json", "--device", "cpu"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["history"] == ["red A", "red B"]
+    rows = printed["recommendations"]
+    assert len(rows) == 3
+    assert {row["title"] for row in rows} <= set(TITLES)
+    probabilities = [row["probability"] for row in rows]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < sum(probabilities) <= 1
+
+
+def test_recommend_says_that_it_reads_the_last_items_only(run: Path, capsys) -> None:  # noqa: ANN001
+    """A longer history is cut to its last H items, loudly."""
+    history = " ".join(f"i{i}" for i in range(12))
+    assert main(["recommend", str(run), "--history", history, "--device", "cpu"]) == 0
+    assert "reads the last 10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recommend", "RUN", "--history", "nosuch"], "not in the catalogue"),
+        (["recommend", "RUN", "--titles", "red AA"], "did you mean"),
+        (["recommend", "RUN"], "either --history"),
+        (["recommend", "RUN", "--history", "i0", "-k", "0"], "at least 1"),
+        (["evaluate", "RUN", "--split", "nosuch"], "must be one of"),
+        (["evaluate", "no/such/model"], "neither"),
+        (["train", "--data", "no/such/folder"], "no/such/folder"),
+        (["train", "--model", "scratch:huge"], "scratch:tiny"),
+        (["train", "--resume", "no/such/run"], "not a run"),
+        (["data", "build", "no/such/folder", "out"], "no/such/folder"),
+    ],
+)
+def test_bad_input_is_a_clear_error(
+    run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a user can mend ends with status 2 and one line that says how."""
+    arguments = [str(run) if a == "RUN" else a for a in arguments]
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_is_never_overwritten(run: Path, data: Path, capsys) -> None:  # noqa: ANN001
+    """A second run of the same name is refused and told how to continue the first."""
+    flags = ["--data", str(data), "--model", "scratch:nano", "--preset", "smoke"]
+    flags += ["--runs-dir", str(run.parent), "--name", run.name]
+    assert main(["train", *flags]) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_data_check_prints_the_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rere data check DIR` reads a data set as training would."""
+    assert main(["data", "check", str(data)]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == len(TITLES)
+
+
+def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:  # noqa: ANN001
+    """`rere bench rollout --json` gives titles per second of token loop and tree search."""
+    flags = ["--model", str(run), "--num-users", "4", "--slate-size", "3", "--repeats", "1"]
+    assert main(["bench", "rollout", *flags, "--json", "--device", "cpu"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed["ratios"]) == {"one_title", "slate"}
+    assert all(rate > 0 for rate in printed["titles_per_second"].values())
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["evaluate"], ["recommend"], ["data", "build"], ["bench"]]
+)
+def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command has a --help that says what it does."""
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--help"])
+    assert exit_.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 8
