@@ -1,5 +1,6 @@
 """Advantages: how much better a candidate was than its group. `rewards [B, G] -> [B, G]`."""
 
+import torch
 from torch import Tensor
 
 __all__ = ["group_normalized"]
@@ -14,4 +15,7 @@ def group_normalized(rewards: Tensor, eps: float = 1e-4) -> Tensor:
     if rewards.shape[-1] == 1:
         return rewards.new_zeros(rewards.shape)
     centered = rewards - rewards.mean(-1, keepdim=True)
-    return centered / (rewards.std(-1, keepdim=True) + eps)
+    advantages = centered / (rewards.std(-1, keepdim=True) + eps)
+    # The mean of equal floats is off by a rounding, which 1 / eps would turn into a signal.
+    equal = (rewards == rewards[..., :1]).all(-1, keepdim=True)
+    return torch.where(equal, 0.0, advantages)

@@ -156,8 +156,15 @@ def _scratch(size_name: str, titles: Sequence[str], seed: int, max_length: int) 
 
 
 def _pretrained(name: str) -> Backbone:
+    form = {"prompt": "instruction", "completion_template": PAPER_TEMPLATE.completion}
+    marker = Path(name) / "rere.json"
+    if marker.is_file():
+        form = json.loads(marker.read_text(encoding="utf-8"))
+    # AutoTokenizer gives every Qwen2 folder Qwen's own pre-tokenizer, whatever tokenizer.json says.
+    from_scratch = form["prompt"] == "compact"
+    tokenizer_class = PreTrainedTokenizerFast if from_scratch else AutoTokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = tokenizer_class.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -165,12 +172,8 @@ def _pretrained(name: str) -> Backbone:
             "a folder with a Hugging Face causal LM, nor a hub id that can be reached from here: "
             f"{error}"
         ) from error
-    form = {"prompt": "instruction", "completion_template": PAPER_TEMPLATE.completion}
-    marker = Path(name) / "rere.json"
-    if marker.is_file():
-        form = json.loads(marker.read_text(encoding="utf-8"))
     return Backbone(
         model=model,
         tokenizer=HFTokenizer(tokenizer, completion_template=form["completion_template"]),
-        prompt="compact" if form["prompt"] == "compact" else "instruction",
+        prompt="compact" if from_scratch else "instruction",
     )

@@ -218,9 +218,11 @@ def _means(rows: Mapping[str, FloatArray], seed: int, num_resamples: int) -> dic
         np.stack(list(rows.values()), axis=1), np.random.default_rng(seed), num_resamples
     )
     low, high = metrics.percentiles(means, 0.95)
+    value = np.array([values.mean() for values in rows.values()])
+    low, high = np.minimum(low, value), np.maximum(high, value)  # equal rows: rounding may differ
     return {
-        name: Metric(value=float(values.mean()), low=float(low[i]), high=float(high[i]))
-        for i, (name, values) in enumerate(rows.items())
+        name: Metric(value=float(value[i]), low=float(low[i]), high=float(high[i]))
+        for i, name in enumerate(rows)
     }
 
 

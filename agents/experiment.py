@@ -5,9 +5,8 @@ Each stage leaves a checkpoint, so a stopped run goes on where it was.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,84 +14,22 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from agents.backbones import Backbone, load_backbone
+from agents.config import TrainConfig
 from agents.evaluation import evaluate
 from agents.final import finish
 from agents.language_model import LanguageModel
 from agents.learners import ReReLearner, SFTLearner
 from agents.losses import grpo
-from agents.presets import Preset, PresetName, choose_preset
+from agents.presets import Preset
 from agents.recommender import LMRecommender
 from agents.rere import ReReConfig
 from agents.runs import Progress, RunFolder
 from agents.training import fit
-from agents.types import Support
 from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
 from rere_env.task import GAMES, Task
 from rere_env.types import Batch
 
-__all__ = ["TrainConfig", "load_data", "make_accelerator", "resume", "train"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """What to train on what.
-
-    Attributes:
-        data: `games` (built in), a folder, or the name of a data set in $RERE_DATA.
-        train_split: The split to learn from.
-        model: `scratch:nano|tiny|small|base`, a folder with a Hugging Face causal LM, or a hub id.
-        preset: `default` or `smoke` (every stage in under a minute).
-        device: Where to compute.
-        precision: `bf16` is for GPUs.
-        seed: Of weights and data order.
-        support: What the policy's probabilities are normalised over.
-        reward: A name of `rere_env.rewards.REWARDS`.
-        sft_epochs: Overrides the preset; 0 starts RL from the model as it is.
-        rl_steps: Overrides the preset.
-        prompts_per_step: Overrides the preset.
-        group_size: Overrides the preset.
-        sft_learning_rate: Overrides the preset.
-        rl_learning_rate: Overrides the preset.
-        kl_weight: Weight of the KL to the reference policy.
-        history_length: Items of a history; longer ones in a file are an error.
-    """
-
-    data: str = GAMES
-    train_split: str = "train"
-    model: str = "scratch:tiny"
-    preset: PresetName = "default"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-    support: Support = "catalogue"
-    reward: str = "rere"
-    sft_epochs: int | None = None
-    rl_steps: int | None = None
-    prompts_per_step: int | None = None
-    group_size: int | None = None
-    sft_learning_rate: float | None = None
-    rl_learning_rate: float | None = None
-    kl_weight: float = 1e-3
-    history_length: int = 10
-
-    def numbers(self) -> Preset:
-        """Return the preset with this run's overrides."""
-        return choose_preset(
-            self.preset,
-            from_scratch=self.model.startswith("scratch:"),
-            sft_epochs=self.sft_epochs,
-            rl_steps=self.rl_steps,
-            prompts_per_step=self.prompts_per_step,
-            group_size=self.group_size,
-            sft_learning_rate=self.sft_learning_rate,
-            rl_learning_rate=self.rl_learning_rate,
-        )
-
-    def default_name(self) -> str:
-        """Return a run name that says what and when."""
-        data = Path(self.data).resolve().name if self.data != GAMES else GAMES
-        model = Path(self.model).name.replace("scratch:", "scratch-")
-        return f"{data}-{model}-s{self.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+__all__ = ["load_data", "make_accelerator", "resume", "train"]
 
 
 def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None = None) -> Path:
@@ -193,6 +130,7 @@ class _Experiment:
             self.accelerator,
             epochs=self.preset.sft_epochs,
             batch_size=self.preset.sft_batch_size,
+            max_steps=self.preset.sft_max_steps,
             seed=self.config.seed,
         )
         self._fit(learner, task, self.preset)

@@ -11,6 +11,7 @@ from safetensors.torch import load_model, save_model
 from agents.backbones import Backbone
 from agents.language_model import LanguageModel
 from agents.rere import ReReAgent, ReReConfig
+from agents.runs import replace_folder
 from agents.sft import sft_update, user_batches
 from agents.training import StageSettings
 from rere_env.task import Task
@@ -22,7 +23,9 @@ __all__ = ["ReReLearner", "SFTLearner"]
 class _PolicyLearner:
     """A prepared policy with its optimiser."""
 
-    def __init__(self, backbone: Backbone, settings: StageSettings, accelerator: Accelerator):
+    def __init__(
+        self, backbone: Backbone, settings: StageSettings, accelerator: Accelerator
+    ) -> None:
         """Prepare the policy and AdamW for the accelerator's device and processes."""
         self.backbone = backbone
         self.accelerator = accelerator
@@ -42,8 +45,9 @@ class _PolicyLearner:
         return model
 
     def save_policy(self, folder: Path) -> None:
-        """Write the policy as a Hugging Face folder."""
-        self.backbone.save(folder)
+        """Write the policy as a Hugging Face folder, in one step."""
+        with replace_folder(folder) as new:
+            self.backbone.save(new)
 
     def save_extra(self, folder: Path) -> None:
         """Nothing besides the accelerator's state."""
@@ -68,6 +72,7 @@ class SFTLearner(_PolicyLearner):
         epochs: int,
         batch_size: int,
         seed: int,
+        max_steps: int | None = None,
         max_grad_norm: float = 1.0,
         max_tokens: int = 16_384,
     ) -> None:
@@ -84,7 +89,7 @@ class SFTLearner(_PolicyLearner):
                 examples.user, batch_size, np.random.default_rng([seed, 1, epoch])
             )
         ]
-        self.num_steps = len(self._batches)
+        self.num_steps = min(len(self._batches), max_steps or len(self._batches))
 
     def update(self, step: int) -> dict[str, float]:
         """Make one optimiser step."""

@@ -17,4 +17,6 @@ def segment_log_softmax(logits: Tensor, segment: Tensor, num_segments: int) -> T
     top = logits.new_full((num_segments,), -torch.inf)
     top = top.scatter_reduce(0, segment, logits.detach(), "amax")
     shifted = logits - top.index_select(0, segment)
-    return shifted - segment_sum(shifted.exp(), segment, num_segments).log().index_select(0, segment)
+    return shifted - segment_sum(shifted.exp(), segment, num_segments).log().index_select(
+        0, segment
+    )

@@ -18,6 +18,7 @@ class Preset:
         sft: Settings of the supervised stage.
         sft_epochs: Passes over the training examples; 0 starts RL from the model as it is.
         sft_batch_size: Examples a step.
+        sft_max_steps: Ends the stage early; None: never.
         rl: Settings of the ReRe stage.
         rl_steps: Optimiser steps.
         prompts_per_step: B.
@@ -31,6 +32,7 @@ class Preset:
     sft: StageSettings
     sft_epochs: int
     sft_batch_size: int = 128
+    sft_max_steps: int | None = None
     rl: StageSettings
     rl_steps: int
     prompts_per_step: int = 32
@@ -61,14 +63,13 @@ PRETRAINED = Preset(
 SMOKE = Preset(
     sft=StageSettings(learning_rate=3e-3, num_evaluations=2, num_saves=2),
     sft_epochs=1,
-    sft_batch_size=512,
+    sft_max_steps=20,
     rl=StageSettings(learning_rate=2e-5, num_evaluations=2, num_saves=2),
     rl_steps=4,
     prompts_per_step=16,
     group_size=8,
     valid_rows=64,
     test_rows=256,
-    test_beam=50,
 )
 """Every stage in under a minute; its numbers mean nothing."""
 

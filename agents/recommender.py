@@ -54,9 +54,7 @@ class LMRecommender:
             ValueError: k is larger than the beam.
         """
         if k > self.beam:
-            raise ValueError(
-                f"`k` (={k}) must not exceed `beam` (={self.beam}); use a wider beam."
-            )
+            raise ValueError(f"`k` (={k}) must not exceed `beam` (={self.beam}); use a wider beam.")
         titles = np.full((len(examples), k), NO_TITLE, np.int64)
         logprobs = np.full((len(examples), k), -np.inf, np.float32)
         training = self.lm.training

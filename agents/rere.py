@@ -49,7 +49,7 @@ class ReReConfig:
         sampler: `(lm, trie, prompts, G, support=...) -> Candidates`, best first.
         advantage: `rewards [B, G] -> advantages [B, G]`.
         loss: `LossInputs -> (scalar, metrics)`.
-        reference_sync_steps: Optimiser steps between updates of the reference.
+        reference_sync_steps: Steps between updates of the reference, those without signal counted.
         reference_mix: Share of the policy in the updated reference.
         max_grad_norm: Gradient norm is clipped to this.
         max_tokens: Tree tokens a forward-backward pass may hold (rows times the longest).
@@ -110,9 +110,7 @@ class ReReAgent:
             lm, self.trie, prompts, self.config.group_size, support=self.config.support
         )
 
-    def update(
-        self, batch: Batch, optimizer: torch.optim.Optimizer, step: int
-    ) -> dict[str, float]:
+    def update(self, batch: Batch, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
         """Make one optimiser step on B prompts; return what happened.
 
         A step in which no group carries signal leaves the weights as they are.
@@ -125,9 +123,11 @@ class ReReAgent:
         num_with_signal = self._sum_over_processes(len(signal))
         metrics["rollout/updated"] = float(num_with_signal > 0)
         if num_with_signal == 0:
+            self._sync_reference(step)
             return metrics
 
-        rows = signal if len(signal) else np.arange(1)  # every process joins the reduction
+        # Every process joins the reduction, one without signal with a gradient of 0.
+        rows, weight = (signal, 1.0) if len(signal) else (np.arange(1), 0.0)
         optimizer.zero_grad()
         self.policy.train()
         lengths = np.array([len(prompts[row]) for row in rows])
@@ -136,21 +136,20 @@ class ReReAgent:
         for i, part in enumerate(parts):
             is_last = i == len(parts) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.policy):
-                inputs = self._loss_inputs(rows[part], prompts, candidates, rewards, advantages, batch)
+                inputs = self._loss_inputs(
+                    rows[part], prompts, candidates, rewards, advantages, batch
+                )
                 loss, terms = self.config.loss(inputs)
-                self.accelerator.backward(loss)
+                self.accelerator.backward(weight * loss)
             for name, value in {**terms, "loss/total": loss.detach()}.items():
                 metrics[name] = metrics.get(name, 0.0) + float(value)
             metrics["ratio/log_p99"] = max(
                 metrics.get("ratio/log_p99", 0.0), _log_ratio_p99(inputs)
             )
-        norm = self.accelerator.clip_grad_norm_(
-            self.policy.parameters(), self.config.max_grad_norm
-        )
+        norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
         metrics["loss/grad_norm"] = float(norm)
         optimizer.step()
-        if (step + 1) % self.config.reference_sync_steps == 0:
-            self._sync_reference()
+        self._sync_reference(step)
         return metrics
 
     def _judge(self, candidates: Candidates, batch: Batch) -> tuple[FloatArray, Tensor]:
@@ -198,8 +197,10 @@ class ReReAgent:
         )
 
     @torch.no_grad()
-    def _sync_reference(self) -> None:
-        """reference <- mix * policy + (1 - mix) * reference."""
+    def _sync_reference(self, step: int) -> None:
+        """Reference <- mix * policy + (1 - mix) * reference, whenever it is due."""
+        if (step + 1) % self.config.reference_sync_steps:
+            return
         policy = self.accelerator.unwrap_model(self.policy)
         for ours, theirs in zip(policy.parameters(), self.reference.parameters(), strict=True):
             theirs.lerp_(ours.to(theirs), self.config.reference_mix)
@@ -212,7 +213,7 @@ class ReReAgent:
 def _rollout_metrics(
     task: Task, candidates: Candidates, batch: Batch, rewards: FloatArray, num_signal: int
 ) -> dict[str, float]:
-    titles = candidates.titles
+    titles = candidates.titles[:, : task.trie.num_titles]  # slots beyond the catalogue are empty
     hits = hit(titles, batch).astype(bool)
     metrics = {
         "rollout/reward": float(rewards.sum(axis=1).mean()),

@@ -1,12 +1,12 @@
 """The folder of a run: where everything lies, and the log of its metrics.
 
-    runs/<name>/
-        config.json      what was asked for
-        metrics.jsonl    one JSON object a line: {"stage", "step", "seconds", measures...}
-        tensorboard/     the same as events
-        checkpoints/     sft/ and rere/ (best by validation), last/ (to resume)
-        result.json      every recommender on the test split
-        report.html      the same for people
+runs/<name>/
+    config.json      what was asked for
+    metrics.jsonl    one JSON object a line: {"stage", "step", "seconds", measures...}
+    tensorboard/     the same as events
+    checkpoints/     sft/ and rere/ (best by validation), last/ (to resume)
+    result.json      every recommender on the test split
+    report.html      the same for people
 """
 
 import json
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Progress", "RunFolder", "replace_folder"]
+__all__ = ["Progress", "RunFolder", "replace_folder", "restore_folder"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,12 +115,13 @@ class RunFolder:
 
     def load_progress(self) -> Progress | None:
         """Return how far the run came, and cut off what was logged after that."""
+        restore_folder(self.last)
         file = self.last / "progress.json"
-        if not file.is_file():
-            return None
-        progress = Progress(**json.loads(file.read_text(encoding="utf-8")))
+        progress = None
+        if file.is_file():
+            progress = Progress(**json.loads(file.read_text(encoding="utf-8")))
         if self.metrics.exists():
-            os.truncate(self.metrics, progress.metrics_bytes)
+            os.truncate(self.metrics, progress.metrics_bytes if progress else 0)
         return progress
 
     def save_progress(self, progress: Progress, save_state: Callable[[Path], None]) -> None:
@@ -135,9 +136,8 @@ class RunFolder:
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Fill a new folder, then put it in the place of the old one; a crash keeps the old one."""
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    restore_folder(folder)
     shutil.rmtree(new, ignore_errors=True)
-    if old.exists() and not folder.exists():
-        old.rename(folder)  # a crash between the two renames below
     shutil.rmtree(old, ignore_errors=True)
     new.mkdir(parents=True)
     yield new
@@ -145,6 +145,13 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Undo a crash between the two renames of `replace_folder`; call it before reading."""
+    old = folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -51,6 +51,8 @@ def beam_search(
             f"`group_size` (={group_size}) must be at least 1 and `prompts` "
             f"(={len(prompts)}) not empty."
         )
+    # The last token of a title is never read.
+    lm.check_length(max(len(prompt) for prompt in prompts) + trie.max_length - 1)
     beams = _start(lm, prompts, group_size)
     finished = _Finished.empty(len(prompts), group_size, lm.device)
     while True:

@@ -119,7 +119,9 @@ def _plan_parts(task: Task, batch: Batch, max_tokens: int) -> list[SFTBatch]:
     trunk = np.unique(np.stack([batch.user, batch.history[:, 0]]), axis=1, return_inverse=True)[1]
     trunk = trunk.reshape(-1)
     longest = np.zeros(trunk.max() + 1, np.int64)
-    np.maximum.at(longest, trunk, [len(p) + len(c) for p, c in zip(prompts, completions)])
+    np.maximum.at(
+        longest, trunk, [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+    )
     parts = []
     for trunks in parts_of_similar_length(longest, max_tokens):
         row = np.full(len(longest), -1)

@@ -39,6 +39,7 @@ class TorchTrie:
         chain_len: [S] int64.
         leaf_title: [S] int64, the title id of a leaf, -1 at inner nodes.
         num_titles: Leaves in all.
+        max_length: Tokens of the longest title, EOS included.
     """
 
     edge_token: Tensor
@@ -46,6 +47,7 @@ class TorchTrie:
     chain_len: Tensor
     leaf_title: Tensor
     num_titles: int
+    max_length: int
 
     @classmethod
     def build(cls, trie: Trie, tokens: TitleTokens, device: torch.device) -> "TorchTrie":
@@ -62,6 +64,7 @@ class TorchTrie:
             chain_len=move(trie.chain_len),
             leaf_title=move(leaf_title),
             num_titles=trie.num_titles,
+            max_length=trie.max_length,
         )
 
     def num_children(self, nodes: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def fit(
         accelerator: Holds the prepared policy and optimiser.
     """
     loop = _Loop(learner, validate, settings, run, progress, accelerator)
-    if progress.step == 0:
+    if progress.best_value < 0:  # nothing was validated: the stage has not begun
         loop.evaluate()
         loop.save()
     else:

@@ -73,20 +73,23 @@ def pack(sequences: Sequence[Sequence[int]], rows: Sequence[int] | None = None) 
     tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     tokens[where] = sorted_[sequence, depth]
     positions[where] = depth
+    ends = np.tile(np.arange(1, shape[1] + 1), (shape[0], 1))
+    sequence, depth = np.nonzero(is_token)
+    # A subtree ends with the last of the sorted sequences through it: of repeated indices the
+    # last assignment stays.
+    ends[row[sequence], slots[sequence, depth]] = slots.max(axis=1)[sequence] + 1
     unsorted = np.empty_like(slots)
     unsorted[order] = slots
     return PackedTrees(
         tokens=tokens,
         positions=positions,
-        ends=_subtree_ends(positions, sizes),
+        ends=ends,
         sizes=sizes,
         slots=unsorted,
     )
 
 
-def parts_of_similar_length(
-    lengths: NDArray[np.int64], max_tokens: int
-) -> list[NDArray[np.int64]]:
+def parts_of_similar_length(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:
     """Split rows into parts, long rows first, so that padding stays small.
 
     Args:
@@ -120,19 +123,3 @@ def _pad(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         [np.asarray(sequence, np.int64) for sequence in sequences]
     )
     return padded
-
-
-def _subtree_ends(positions: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """In pre-order a subtree ends where the next node of the same or a smaller depth stands."""
-    num_rows, width = positions.shape
-    slot = np.arange(width)
-    inside = slot < sizes[:, None]
-    ends = np.where(inside, sizes[:, None], slot + 1)
-    for depth in range(int(positions.max(initial=0)) + 1):
-        shallow = np.where(inside & (positions <= depth), slot, width)
-        # Next shallow node strictly to the right of each slot.
-        following = np.minimum.accumulate(shallow[:, ::-1], axis=1)[:, ::-1]
-        next_ = np.concatenate([following[:, 1:], np.full((num_rows, 1), width)], axis=1)
-        here = inside & (positions == depth)
-        ends = np.where(here, np.minimum(next_, sizes[:, None]), ends)
-    return ends

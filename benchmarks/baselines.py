@@ -14,19 +14,33 @@ from gymnasium import spaces
 from rere_env import NO_ITEM, Task
 
 
+def dict_trie(task: Task) -> dict[str, Any]:
+    """Return nested dicts of the titles; every node knows the titles below it."""
+    root: dict[str, Any] = {"children": {}, "titles": set()}
+    for title in range(task.catalogue.num_titles):
+        node = root
+        node["titles"].add(title)
+        for token in task.title_tokens[title].tolist():
+            node = node["children"].setdefault(token, {"children": {}, "titles": set()})
+            node["titles"].add(title)
+        node["title"] = title
+    return root
+
+
 class DictTrieEnv(gym.Env):
     """`ReReEnv` for masked play: on_illegal="terminate", reward hit + rank, local token ids."""
 
-    def __init__(self, task: Task, *, slate_size: int = 16, mask: bool = True) -> None:
-        """Build nested dicts of the titles; `mask=False` leaves the dense masks out."""
-        self.titles = [task.title_tokens[i].tolist() for i in range(task.catalogue.num_titles)]
+    def __init__(
+        self, task: Task, root: dict[str, Any], *, slate_size: int = 16, mask: bool = True
+    ) -> None:
+        """Take the nested dicts of `dict_trie(task)`; `mask=False` leaves the dense masks out."""
         self.item_title = task.catalogue.item_title.tolist()
         self.examples, self.slate_size, self.mask = task.split("train"), slate_size, mask
         self.num_tokens = task.title_tokens.num_tokens
         self.history_length = task.history_length
-        self.length = max(map(len, self.titles)) - 1
-        self.root = _nested(self.titles)
-        num_titles = len(self.titles)
+        self.length = task.trie.max_length - 1
+        self.root = root
+        num_titles = task.catalogue.num_titles
         self.action_space = spaces.Discrete(self.num_tokens)
         self.observation_space = spaces.Dict(
             {
@@ -99,18 +113,6 @@ class DictTrieEnv(gym.Env):
         mask = np.zeros(self.num_tokens, np.int8)
         mask[self.legal()] = 1
         return {"action_mask": mask}
-
-
-def _nested(titles: list[list[int]]) -> dict[str, Any]:
-    root: dict[str, Any] = {"children": {}, "titles": set()}
-    for title, tokens in enumerate(titles):
-        node = root
-        node["titles"].add(title)
-        for token in tokens:
-            node = node["children"].setdefault(token, {"children": {}, "titles": set()})
-            node["titles"].add(title)
-        node["title"] = title
-    return root
 
 
 def _padded(values: list[int], length: int) -> np.ndarray:

@@ -5,22 +5,27 @@
 
     env = gym.make("ReRe-Games-v0")
 
-Importing this package registers the environments. It needs NumPy and Gymnasium, nothing else.
+Importing this package registers the environments. It needs NumPy and Gymnasium, nothing else, and
+loads the rest of itself when a name is first used: the import must cost next to nothing.
 """
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
 import gymnasium as _gym
 
-from rere_env.catalogue import Catalogue, TitleTokens
-from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
-from rere_env.dynamics import Dynamics
-from rere_env.env import ReReEnv
-from rere_env.rewards import REWARDS, hit, rank, rank_literal, rank_weights, rere, weighted_sum
-from rere_env.rows import Allowed, Rows, Rules
-from rere_env.task import Task, load_task
-from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
-from rere_env.trie import EOS, Trie
-from rere_env.types import NO_ITEM, NO_TITLE, Batch, Example, Observation, Recommender, Reward
-from rere_env.vector_env import ReReVectorEnv
+if TYPE_CHECKING:
+    from rere_env.catalogue import Catalogue, TitleTokens
+    from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
+    from rere_env.dynamics import Dynamics
+    from rere_env.env import ReReEnv
+    from rere_env.rewards import REWARDS, hit, rank, rank_literal, rank_weights, rere, weighted_sum
+    from rere_env.rows import Allowed, Rows, Rules
+    from rere_env.task import Task, load_task
+    from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
+    from rere_env.trie import EOS, Trie
+    from rere_env.types import NO_ITEM, NO_TITLE, Batch, Example, Observation, Recommender, Reward
+    from rere_env.vector_env import ReReVectorEnv
 
 __all__ = [
     "EOS",
@@ -59,6 +64,37 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_HOMES = (
+    "types",
+    "tokenizer",
+    "catalogue",
+    "trie",
+    "rewards",
+    "rows",
+    "datasets",
+    "task",
+    "dynamics",
+    "env",
+    "vector_env",
+)
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that defines it."""
+    if name in _HOMES:
+        return _import_module(f"rere_env.{name}")
+    if name in __all__:
+        for home in _HOMES:
+            module = _import_module(f"rere_env.{home}")
+            if name in module.__all__:
+                return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module 'rere_env' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 for _name, _data in {
     "Games": "games",

@@ -27,13 +27,13 @@ HISTORY_LENGTH = 10
 
 RECENCY = np.array([100, 75, 56, 42, 32, 24, 18, 13, 10, 8])  # by age, the newest first
 GENRE_STRENGTH = 2.2
-PLATFORM_STRENGTH = 2.6
+PLATFORM_STRENGTH = 3.0
 TASTE_UNIT = 16  # the weight of a genre or platform that the history lacks
 
 UNRELATED = 256
 OWNED = 1
 SAME_FRANCHISE = 1_300  # of the newest item; what lies above UNRELATED fades with RECENCY
-NEXT_INSTALMENT = 22_000
+NEXT_INSTALMENT = 25_000
 
 
 def taste_table(strength: float) -> NDArray[np.float64]:

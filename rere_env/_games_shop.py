@@ -27,19 +27,23 @@ __all__ = ["Shop", "build_shop"]
 
 NUM_GAMES = 3_000
 NUM_STUDIOS = 60
-FAME = 90_000
-FAME_OFFSET = 80
+FAME = 80_000
+FAME_OFFSET = 40
 
 # Chances in percent, weights in any unit: integers all, so that no draw hangs on a rounding.
-INSTALMENT_WEIGHTS = (18, 16, 20, 18, 12, 8, 5, 3)  # 1 to 8 instalments
-PLATFORM_SHARE = (30, 25, 20, 15, 10)
-PLATFORM_POPULARITY = (100, 85, 75, 60, 50)  # percent
+INSTALMENT_WEIGHTS = (8, 12, 18, 20, 16, 12, 8, 6)  # 1 to 8 instalments
+EXTRA_PLATFORM_WEIGHTS = (5, 10, 20, 30, 35)  # 0 to 4 draws besides the studio's own
+PLATFORM_SHARE = (22, 21, 20, 19, 18)
+PLATFORM_POPULARITY = (100, 95, 90, 85, 80)  # percent
 EDITION_POPULARITY = (100, 45, 35, 50, 25)  # percent
-EDITION_CHANCE = 18
+EDITION_CHANCE = 15
 SUBTITLE_CHANCE = 25
 ROMAN_CHANCE = 30
 GENRE_WORD_CHANCE = 75
-LATE_CHANCE = 65
+# Late ports and editions can be guessed from words: their franchise, number and platform are known
+# from other titles. A late sequel is harder: training says that its fans buy something else.
+LATE_SEQUEL_CHANCE = 15
+LATE_VERSION_CHANCE = 45
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,7 +83,7 @@ class _Franchise:
     num_instalments: int
     roman: bool
     genre_word: bool
-    num_late: int
+    last_is_late: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +132,7 @@ def _franchises(draws: Draws) -> Iterator[_Franchise]:
             continue
         names.add(name)
         platforms = {home: None}
-        for _ in range(draws.weighted((45, 40, 15))):
+        for _ in range(draws.weighted(EXTRA_PLATFORM_WEIGHTS)):
             platforms[draws.weighted(PLATFORM_SHARE)] = None
         num_instalments = 1 + draws.weighted(INSTALMENT_WEIGHTS)
         yield _Franchise(
@@ -141,7 +145,7 @@ def _franchises(draws: Draws) -> Iterator[_Franchise]:
             roman=draws.chance(ROMAN_CHANCE),
             # A name of one word needs the genre's to make a title of three.
             genre_word=draws.chance(GENRE_WORD_CHANCE) or " " not in name,
-            num_late=(num_instalments + 1) // 3 if draws.chance(LATE_CHANCE) else 0,
+            last_is_late=num_instalments > 1 and draws.chance(LATE_SEQUEL_CHANCE),
         )
         number += 1
 
@@ -163,8 +167,8 @@ def _games(franchise: _Franchise, draws: Draws) -> Iterator[_Game]:
         subtitle = draws.pick(SUBTITLES) if draws.chance(SUBTITLE_CHANCE) else ""
         quality = 60 + draws.below(81)  # percent
         versions = [(platform, 0) for platform in franchise.platforms]
-        if draws.chance(EDITION_CHANCE):
-            versions.append((franchise.platforms[0], 1 + draws.below(len(EDITIONS) - 1)))
+        edition = 1 + draws.below(len(EDITIONS) - 1)
+        versions += [(p, edition) for p in franchise.platforms if draws.chance(EDITION_CHANCE)]
         for platform, edition in versions:
             percents = quality * PLATFORM_POPULARITY[platform] * EDITION_POPULARITY[edition]
             yield _Game(
@@ -176,7 +180,10 @@ def _games(franchise: _Franchise, draws: Draws) -> Iterator[_Game]:
                 edition=edition,
                 studio=franchise.studio,
                 popularity=max(1, fame * percents // 100**3),
-                released_late=instalment > franchise.num_instalments - franchise.num_late,
+                released_late=(
+                    (franchise.last_is_late and instalment == franchise.num_instalments)
+                    or ((platform, edition) != versions[0] and draws.chance(LATE_VERSION_CHANCE))
+                ),
             )
 
 

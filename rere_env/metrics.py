@@ -143,7 +143,8 @@ def expected_hits(titles: IntArray, probabilities: FloatArray, k: int) -> NDArra
         titles: [B, K] title ids, best first.
         probabilities: [B, titles of the catalogue], the true next-title distribution of each row.
     """
-    return _mass(titles[:, :k], probabilities).sum(axis=1)
+    chance: NDArray[np.float64] = _mass(titles[:, :k], probabilities).sum(axis=1)
+    return chance
 
 
 def expected_gains(titles: IntArray, probabilities: FloatArray, k: int) -> NDArray[np.float64]:
@@ -237,7 +238,9 @@ def paired_bootstrap(
     if a.shape != b.shape:
         raise ValueError(f"paired values belong to the same rows; got {a.shape} and {b.shape}.")
     low, high = bootstrap_interval(a - b, rng, num_resamples, level)
-    return Metric(value=float((a - b).mean()), low=low, high=high)
+    value = float((a - b).mean())
+    # Where all rows agree, the resampled means may differ from the mean by rounding.
+    return Metric(value=value, low=min(low, value), high=max(high, value))
 
 
 def percentiles(means: FloatArray, level: float) -> NDArray[np.float64]:

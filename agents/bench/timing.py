@@ -13,9 +13,7 @@ import transformers
 __all__ = ["interleave", "machine", "ratio"]
 
 
-def interleave(
-    sides: Mapping[str, Callable[[], object]], repeats: int
-) -> dict[str, list[float]]:
+def interleave(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Time each side `repeats` times, round by round; wall seconds by side."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):

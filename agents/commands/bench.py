@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from agents.backbones import load_backbone
 from agents.bench.rollout import bench_rollout
 from agents.commands.common import Policy, load_policy
-from agents.experiment import TrainConfig, load_data, make_accelerator
-from agents.backbones import load_backbone
+from agents.config import TrainConfig
+from agents.experiment import load_data, make_accelerator
 from agents.language_model import LanguageModel
 
 __all__ = ["Bench"]

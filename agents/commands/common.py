@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.backbones import Backbone, load_backbone
-from agents.experiment import TrainConfig, load_data, make_accelerator
+from agents.config import TrainConfig
+from agents.experiment import load_data, make_accelerator
 from agents.language_model import LanguageModel
 from agents.runs import RunFolder
 from rere_env.task import Task

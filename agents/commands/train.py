@@ -3,7 +3,8 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from agents.experiment import TrainConfig, resume, train
+from agents.config import TrainConfig
+from agents.experiment import resume, train
 
 __all__ = ["Train"]
 

@@ -29,7 +29,7 @@ def play(env, rng, *, legal=1.0):
     while not over:
         action = env.candidates().sample(rng)[0]
         if rng.random() >= legal:
-            action = env.action_space.sample()
+            action = rng.integers(env.action_space.n)
         step = env.step(action)
         over = step[2] or step[3]
         yield step

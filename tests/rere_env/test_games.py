@@ -13,7 +13,7 @@ from rere_env.games import HISTORY_LENGTH, GamesWorld, games_world, oracle
 from rere_env.splits import Samples, chronological_splits
 from rere_env.types import NO_ITEM, NO_TITLE, Batch, FloatArray, IntArray
 
-DIGEST = "to be pinned"
+DIGEST = "649cfa6198fe8b5271f4c9b41c9c3fa05b741a9d0e2be94d10eb751ea34a506d"
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,26 @@ def splits(world) -> dict[str, Samples]:
 
 
 @pytest.fixture(scope="module")
-def test_rows(splits) -> Batch:
+def held_out(splits) -> Batch:
     """All test rows, as recommenders get them."""
     return as_batch(splits["test"])
 
 
 @pytest.fixture(scope="module")
-def probability(test_rows) -> FloatArray:
+def probability(held_out) -> FloatArray:
     """The law of every test row [B, I]."""
-    return oracle().probabilities(test_rows)
+    return oracle().probabilities(held_out)
+
+
+@pytest.fixture(scope="module")
+def tables(world) -> law.Law:
+    """The law behind it, for its unnormalised weights."""
+    return law.Law(
+        franchise=world.franchise,
+        instalment=world.instalment,
+        genre=world.genre,
+        platform=world.platform,
+    )
 
 
 def as_batch(samples: Samples) -> Batch:
@@ -233,15 +244,9 @@ def test_training_sales_obey_the_law_without_late_games(world, splits):
     assert abs(surplus.mean()) < 4 * surplus.std() / math.sqrt(len(p))
 
 
-def test_a_draw_follows_the_weights(world):
+def test_a_draw_follows_the_weights(world, tables):
     """Drawing cell first, game second is the same law: observed and expected shares agree."""
     popularity = np.exp(world.log_popularity).round().astype(np.int64)
-    tables = law.Law(
-        franchise=world.franchise,
-        instalment=world.instalment,
-        genre=world.genre,
-        platform=world.platform,
-    )
     history = np.tile([11, 12, 13], (20_000, 1))
     uniforms = np.random.default_rng(0).random((2, len(history)))
     observed = np.bincount(tables.draw(history, popularity, uniforms), minlength=len(world.titles))
@@ -252,52 +257,50 @@ def test_a_draw_follows_the_weights(world):
     assert abs(chi2 - often.sum()) < 4 * math.sqrt(2 * often.sum())
 
 
-def test_all_weights_are_exact(world, test_rows, splits):
-    """Integers below 2^53, from tables far from a rounding edge: no platform can differ."""
-    popularity = np.exp(world.log_popularity).round()
-    least = np.inf
-    for history in np.array_split(test_rows.history, 8):
-        p = world.next_item_probabilities(history)
-        total = popularity.min() * law.OWNED * law.TASTE_UNIT**2 / p.min(axis=1)
-        least = min(least, 2**53 / total.max())
-    assert least > 1
+def test_all_weights_are_exact(world, tables):
+    """Integers that sum to less than 2^53, from tables far from a rounding edge."""
+    popularity = np.exp(world.log_popularity).round().astype(np.int64)
+    ends = np.flatnonzero(np.append(world.user[1:] != world.user[:-1], True))[::8]
+    weight = tables.weights(world.item[ends[:, None] + np.arange(-3, 1)], popularity)
+    assert np.array_equal(weight, np.floor(weight))
+    assert weight.sum(axis=1).max() < 2**53 / 100
     for strength in (law.GENRE_STRENGTH, law.PLATFORM_STRENGTH):
         exact = law.TASTE_UNIT * np.exp(strength * np.arange(101) / 100)
         assert np.abs(exact % 1 - 0.5).min() > 1e-6
         assert np.array_equal(law.taste_table(strength), np.round(exact))
 
 
-def test_the_best_possible_score_is_in_its_band(test_rows, probability):
+def test_the_best_possible_score_is_in_its_band(held_out, probability):
     """NDCG@10 of the oracle lies in .20 .. .35, sampled and expected."""
-    titles = oracle().recommend(test_rows, 10)
-    assert 0.20 <= ndcg(titles, test_rows.target) <= 0.35
+    titles = oracle().recommend(held_out, 10)
+    assert 0.20 <= ndcg(titles, held_out.target) <= 0.35
     gain = 1 / np.log2(np.arange(10) + 2)
     expected = (np.take_along_axis(probability, titles, axis=1) * gain).sum(axis=1).mean()
     assert 0.20 <= expected <= 0.35
 
 
-def test_popularity_is_weak(world, splits, test_rows):
+def test_popularity_is_weak(world, splits, held_out):
     """The most popular training items reach an NDCG@10 of at most .06."""
     count = np.bincount(splits["train"].target, minlength=len(world.titles))
     top = np.argsort(-count, kind="stable")[:10]
-    assert ndcg(np.tile(top, (len(test_rows), 1)), test_rows.target) <= 0.06
+    assert ndcg(np.tile(top, (len(held_out), 1)), held_out.target) <= 0.06
 
 
-def test_co_occurrence_lies_between(world, splits, test_rows):
+def test_co_occurrence_lies_between(world, splits, held_out):
     """Counting what followed what beats popularity and stays well below the oracle."""
-    test_rows = test_rows.take(slice(0, None, 3))
+    held_out = held_out.take(slice(0, None, 3))
     train, num_items = splits["train"], len(world.titles)
     follows = np.zeros((num_items, num_items))
-    score = np.zeros((len(test_rows), num_items))
+    score = np.zeros((len(held_out), num_items))
     for age in range(HISTORY_LENGTH):
         rows, items = aged(train.history, age)
         np.add.at(follows, (items, train.target[rows]), 0.75**age)
     follows /= np.sqrt(follows.sum(axis=1, keepdims=True) + 5)
     for age in range(HISTORY_LENGTH):
-        rows, items = aged(test_rows.history, age)
+        rows, items = aged(held_out.history, age)
         score[rows] += 0.75**age * follows[items]
-    found = ndcg(np.argsort(-score, axis=1, kind="stable")[:, :10], test_rows.target)
-    assert 0.08 <= found <= 0.75 * ndcg(oracle().recommend(test_rows, 10), test_rows.target)
+    found = ndcg(np.argsort(-score, axis=1, kind="stable")[:, :10], held_out.target)
+    assert 0.08 <= found <= 0.65 * ndcg(oracle().recommend(held_out, 10), held_out.target)
 
 
 def aged(history: IntArray, age: int) -> tuple[IntArray, IntArray]:
@@ -307,9 +310,9 @@ def aged(history: IntArray, age: int) -> tuple[IntArray, IntArray]:
     return rows, history[rows, column[rows]]
 
 
-def test_the_oracle_ranks_by_probability(test_rows, probability):
+def test_the_oracle_ranks_by_probability(held_out, probability):
     """Its list is the stable descending sort of the law, ties by lower id."""
-    rows = test_rows.take(slice(0, 300))
+    rows = held_out.take(slice(0, 300))
     expected = np.argsort(-probability[:300], axis=1, kind="stable")
     assert np.array_equal(oracle().recommend(rows, 50), expected[:, :50])
     few = rows.take(slice(0, 5))
@@ -318,10 +321,10 @@ def test_the_oracle_ranks_by_probability(test_rows, probability):
     assert (padded_list[:, -2:] == NO_TITLE).all()
 
 
-def test_the_oracle_needs_a_positive_k(test_rows):
+def test_the_oracle_needs_a_positive_k(held_out):
     """An empty list is a mistake of the caller."""
     with pytest.raises(ValueError, match=r"`k` \(=0\) must be at least 1"):
-        oracle().recommend(test_rows, 0)
+        oracle().recommend(held_out, 0)
 
 
 def test_the_world_is_the_same_everywhere(world):
@@ -341,10 +344,10 @@ def test_the_world_is_built_once_and_shared_safely(world):
 
 
 def test_the_world_is_there_at_once():
-    """A fresh process builds it in under two seconds (about half a second when idle)."""
+    """A fresh process builds it in under two seconds of its own time (half a second, idle)."""
     code = (
-        "import time; from rere_env.games import games_world; start = time.perf_counter(); "
-        "games_world(); print(time.perf_counter() - start)"
+        "import time; from rere_env.games import games_world; start = time.process_time(); "
+        "games_world(); print(time.process_time() - start)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 2

@@ -103,18 +103,15 @@ def test_environments_go_to_other_processes(context, data_root):
 
 
 def test_the_built_in_world_is_made_in_under_a_second():
-    """In a fresh process, after the imports."""
+    """In a fresh process, after the imports; CPU time, since tests share the machine."""
     code = (
-        "import time, gymnasium, rere_env; start = time.perf_counter(); "
-        "gymnasium.make('ReRe-Games-v0').reset(seed=0); print(time.perf_counter() - start)"
+        "import time, gymnasium, rere_env.env; start = time.process_time(); "
+        "gymnasium.make('ReRe-Games-v0').reset(seed=0); print(time.process_time() - start)"
     )
-    seconds = []
-    for _ in range(3):
-        process = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        seconds.append(float(process.stdout))
-    assert min(seconds) < 1.0
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(process.stdout) < 1.0
 
 
 def test_making_a_known_environment_again_is_quick(data_root):
@@ -135,3 +132,26 @@ def test_the_built_in_world_can_be_played():
         _, _, over, _, info = env.step(env.action_space.sample(info["action_mask"]))
     assert len(set(info["slate"].tolist())) == 16
     assert not info["illegal"]
+
+
+def test_a_hugging_face_tokenizer_is_named_by_its_folder(data_root, tmp_path):
+    """A path survives JSON, and the actions are then the tokenizer's own ids."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    raw = tokenizers.ByteLevelBPETokenizer()
+    raw.train_from_iterator(["Star Quest", "Moon Racer"], vocab_size=270, show_progress=False)
+    raw.add_special_tokens(["<eos>"])
+    folder = str(tmp_path / "tokenizer")
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw._tokenizer, eos_token="<eos>"
+    ).save_pretrained(folder)
+    env = gym.make("ReRe-Toys-v0", tokenizer=folder, token_ids="model", **TINY)
+    env = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    task = env.unwrapped.task
+    assert env.action_space.n == task.tokenizer.vocab_size
+    _, info = env.reset(seed=0)
+    over = False
+    while not over:
+        _, _, over, _, info = env.step(env.action_space.sample(info["action_mask"]))
+    assert not info["illegal"]
+    assert len(set(info["slate"].tolist())) == 3

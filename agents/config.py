@@ -1,0 +1,74 @@
+"""What a run was asked for: the flags of `rere train` as a value, written to config.json."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from agents.presets import Preset, PresetName, choose_preset
+from agents.types import Support
+from rere_env.task import GAMES
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What to train on what.
+
+    Attributes:
+        data: `games` (built in), a folder, or the name of a data set in $RERE_DATA.
+        train_split: The split to learn from.
+        model: `scratch:nano|tiny|small|base`, a folder with a Hugging Face causal LM, or a hub id.
+        preset: `default` or `smoke` (every stage in under a minute).
+        device: Where to compute.
+        precision: `bf16` is for GPUs.
+        seed: Of weights and data order.
+        support: What the policy's probabilities are normalised over.
+        reward: A name of `rere_env.rewards.REWARDS`.
+        sft_epochs: Overrides the preset; 0 starts RL from the model as it is.
+        rl_steps: Overrides the preset.
+        prompts_per_step: Overrides the preset.
+        group_size: Overrides the preset.
+        sft_learning_rate: Overrides the preset.
+        rl_learning_rate: Overrides the preset.
+        kl_weight: Weight of the KL to the reference policy.
+        history_length: Items of a history; longer ones in a file are an error.
+    """
+
+    data: str = GAMES
+    train_split: str = "train"
+    model: str = "scratch:tiny"
+    preset: PresetName = "default"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    support: Support = "catalogue"
+    reward: str = "rere"
+    sft_epochs: int | None = None
+    rl_steps: int | None = None
+    prompts_per_step: int | None = None
+    group_size: int | None = None
+    sft_learning_rate: float | None = None
+    rl_learning_rate: float | None = None
+    kl_weight: float = 1e-3
+    history_length: int = 10
+
+    def numbers(self) -> Preset:
+        """Return the preset with this run's overrides."""
+        return choose_preset(
+            self.preset,
+            from_scratch=self.model.startswith("scratch:"),
+            sft_epochs=self.sft_epochs,
+            rl_steps=self.rl_steps,
+            prompts_per_step=self.prompts_per_step,
+            group_size=self.group_size,
+            sft_learning_rate=self.sft_learning_rate,
+            rl_learning_rate=self.rl_learning_rate,
+        )
+
+    def default_name(self) -> str:
+        """Return a run name that says what and when."""
+        data = Path(self.data).resolve().name if self.data != GAMES else GAMES
+        model = Path(self.model).name.replace("scratch:", "scratch-")
+        return f"{data}-{model}-s{self.seed}-{datetime.now():%Y%m%d-%H%M%S}"
