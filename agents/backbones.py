@@ -105,8 +105,13 @@ def train_tokenizer(titles: Sequence[str], bpe_vocab: int) -> PreTrainedTokenize
     """Train a tokenizer on titles: words where they are few, byte-level BPE otherwise."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    words = dict.fromkeys(word for title in titles for word in title.split(" ") if word)
     special = [EOS_TOKEN, PAD_TOKEN]
+    words = dict.fromkeys(word for title in titles for word in title.split(" ") if word)
+    if taken := words.keys() & set(special):
+        raise ValueError(
+            f"the titles hold the words {sorted(taken)}, which mark ends and padding; rename them "
+            "in items.csv."
+        )
     if len(words) <= MAX_WORDS:
         vocabulary = {word: i for i, word in enumerate([*special, *words])}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=None))

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rere needs {error.name}: pip install 'rere-env[llm]'", file=sys.stderr)
         return 1
     command: Command = tyro.cli(
-        Command,  # type: ignore[arg-type]  # tyro accepts a union of dataclasses
+        Command,
         prog="rere",
         description="Recommendation as reinforcement learning: a language model learns to write "
         "the title a user will choose next.",

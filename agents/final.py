@@ -62,7 +62,7 @@ def finish(
     for name, backbone in policies.items():
         recommenders[name] = LMRecommender(
             task,
-            LanguageModel(backbone.model.to(device)),
+            LanguageModel(backbone.model).to(device),
             beam=preset.test_beam,
             support=config.support,
         )

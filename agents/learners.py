@@ -86,7 +86,7 @@ class SFTLearner(_PolicyLearner):
             rows
             for epoch in range(epochs)
             for rows in user_batches(
-                examples.user, batch_size, np.random.default_rng([seed, 1, epoch])
+                examples.user.astype(np.int64), batch_size, np.random.default_rng([seed, 1, epoch])
             )
         ]
         self.num_steps = min(len(self._batches), max_steps or len(self._batches))

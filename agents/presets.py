@@ -1,7 +1,7 @@
 """How long, how fast and how wide to train: one frozen value for each kind of run."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from agents.training import StageSettings
 
@@ -92,4 +92,5 @@ def choose_preset(
         preset = replace(preset, sft=replace(preset.sft, learning_rate=sft_learning_rate))
     if rl_learning_rate is not None:
         preset = replace(preset, rl=replace(preset.rl, learning_rate=rl_learning_rate))
-    return replace(preset, **{key: value for key, value in overrides.items() if value is not None})
+    given: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
+    return replace(preset, **given)

@@ -17,7 +17,7 @@ code. Every departure from the released code:
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class ReReConfig:
     support: Support = "catalogue"
     sampler: Callable[..., Candidates] = beam_search
     advantage: Advantage = group_normalized
-    loss: Loss = grpo()
+    loss: Loss = field(default_factory=grpo)
     reference_sync_steps: int = 512
     reference_mix: float = 0.6
     max_grad_norm: float = 0.3
@@ -177,7 +177,11 @@ class ReReAgent:
         device, support = self.accelerator.device, self.config.support
         titles = candidates.titles[rows]
         plan = plan_groups(
-            self.task.trie, self.task.title_tokens, [prompts[r] for r in rows], titles, support
+            self.task.trie,
+            self.task.title_tokens,
+            [prompts[r] for r in rows.tolist()],
+            titles,
+            support,
         )
         with torch.no_grad():
             reference = score_groups(self.reference, self.trie, plan, support, device)

@@ -98,8 +98,11 @@ def plan_groups(
     model_tokens = tokens.to_model_ids(trie.tokens[np.maximum(paths, 1) - 1])
     rows = np.repeat(np.arange(num_groups), group_size)
     packed = pack(
-        [[*prompts[row], *model_tokens[i, : num_read[i]].tolist()] for i, row in enumerate(rows)],
-        rows,
+        [
+            [*prompts[row], *model_tokens[i, : num_read[i]].tolist()]
+            for i, row in enumerate(rows.tolist())
+        ],
+        rows.tolist(),
     )
     prompt_lengths = np.array([len(prompt) for prompt in prompts])[rows]
 

@@ -76,7 +76,7 @@ def plan_completions(
 def sft_loss(lm: torch.nn.Module, planned: SFTBatch, device: torch.device) -> Tensor:
     """Return the mean cross-entropy a token."""
     trees = TreeTensors(planned.packed, device)
-    logprobs = lm(trees, torch.from_numpy(planned.slots).to(device))
+    logprobs: Tensor = lm(trees, torch.from_numpy(planned.slots).to(device))
     tokens = torch.from_numpy(planned.tokens).to(device)
     return -logprobs.gather(1, tokens[:, None]).mean()
 
@@ -129,7 +129,9 @@ def _plan_parts(task: Task, batch: Batch, max_tokens: int) -> list[SFTBatch]:
         own = np.flatnonzero(row[trunk] >= 0)
         parts.append(
             plan_completions(
-                [prompts[i] for i in own], [completions[i] for i in own], row[trunk[own]]
+                [prompts[i] for i in own],
+                [completions[i] for i in own],
+                row[trunk[own]].tolist(),
             )
         )
     return parts

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rere_env.catalogue import TitleTokens
 from rere_env.trie import Trie
+from rere_env.types import IntArray
 
 __all__ = ["Edges", "TorchTrie"]
 
@@ -55,7 +56,7 @@ class TorchTrie:
         leaf_title = np.full(trie.num_nodes, -1, np.int64)
         leaf_title[trie.leaf_node] = trie.leaf_title
 
-        def move(array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+        def move(array: IntArray) -> Tensor:
             return torch.tensor(array, dtype=torch.int64, device=device)
 
         return cls(

@@ -94,6 +94,12 @@ def test_a_saved_tokenizer_is_read_by_auto_tokenizer(tmp_path):
     assert [tokenizer.encode(t) for t in TITLES] == [made.tokenizer.encode(t) for t in TITLES]
 
 
+def test_a_title_with_a_reserved_word_is_refused():
+    """It would end in the middle."""
+    with pytest.raises(ValueError, match=r"hold the words \['<eos>'\]"):
+        load_backbone("scratch:nano", ["Star <eos> Quest"])
+
+
 def test_an_unknown_size_is_refused():
     """The message lists the sizes there are."""
     with pytest.raises(ValueError, match=r"'scratch:huge'.*'scratch:nano', 'scratch:tiny'"):

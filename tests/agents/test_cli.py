@@ -82,7 +82,7 @@ def test_evaluate_repeats_the_result(run: Path, capsys: pytest.CaptureFixture[st
     assert printed["ndcg@10"]["value"] == pytest.approx(rere["ndcg@10"]["value"], abs=1e-9)
 
 
-def test_evaluate_takes_a_model_folder(run: Path, data: Path, capsys) -> None:  # noqa: ANN001
+def test_evaluate_takes_a_model_folder(run: Path, data: Path, capsys) -> None:
     """A checkpoint folder is a model like any other."""
     folder = str(run / "checkpoints" / "sft")
     assert main(["evaluate", folder, "--data", str(data), "--beam", "5", "--device", "cpu"]) == 0
@@ -105,7 +105,7 @@ def test_recommend_prints_titles_with_probabilities(
     assert 0 < sum(probabilities) <= 1
 
 
-def test_recommend_says_that_it_reads_the_last_items_only(run: Path, capsys) -> None:  # noqa: ANN001
+def test_recommend_says_that_it_reads_the_last_items_only(run: Path, capsys) -> None:
     """A longer history is cut to its last H items, loudly."""
     history = " ".join(f"i{i}" for i in range(12))
     assert main(["recommend", str(run), "--history", history, "--device", "cpu"]) == 0
@@ -136,7 +136,7 @@ def test_bad_input_is_a_clear_error(
     assert message in capsys.readouterr().err
 
 
-def test_a_run_is_never_overwritten(run: Path, data: Path, capsys) -> None:  # noqa: ANN001
+def test_a_run_is_never_overwritten(run: Path, data: Path, capsys) -> None:
     """A second run of the same name is refused and told how to continue the first."""
     flags = ["--data", str(data), "--model", "scratch:nano", "--preset", "smoke"]
     flags += ["--runs-dir", str(run.parent), "--name", run.name]
@@ -150,7 +150,7 @@ def test_data_check_prints_the_counts(data: Path, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["items"] == len(TITLES)
 
 
-def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:  # noqa: ANN001
+def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:
     """`rere bench rollout --json` gives titles per second of token loop and tree search."""
     flags = ["--model", str(run), "--num-users", "4", "--slate-size", "3", "--repeats", "1"]
     assert main(["bench", "rollout", *flags, "--json", "--device", "cpu"]) == 0

@@ -17,7 +17,7 @@ def test_segment_log_softmax_is_log_softmax_of_each_segment():
     """Values and gradients, with an empty segment in between and logits of any size."""
     logits = torch.tensor([1e4, 1e4 - 2, -3.0, 0.5, 80.0, -1e4], requires_grad=True)
     ours = segment_log_softmax(logits, SEGMENT, 4)
-    plain = torch.cat([torch.log_softmax(logits[SEGMENT == s], 0) for s in (0, 2, 3)])
+    plain = torch.cat([torch.log_softmax(logits[s == SEGMENT], 0) for s in (0, 2, 3)])
     torch.testing.assert_close(ours, plain)
     weight = torch.arange(6.0)
     (gradient,) = torch.autograd.grad(ours @ weight, logits)

@@ -13,6 +13,13 @@ def fill(folder, text):
         (new / "file").write_text(text)
 
 
+def fill_half(folder):
+    """Be stopped while filling."""
+    with replace_folder(folder) as new:
+        (new / "half").write_text("half")
+        raise KeyboardInterrupt
+
+
 def test_a_folder_is_replaced_at_once(tmp_path):
     """Nothing of the old one stays, and no scratch folder either."""
     fill(tmp_path / "last", "one")
@@ -24,9 +31,8 @@ def test_a_folder_is_replaced_at_once(tmp_path):
 def test_a_crash_while_filling_keeps_the_old_folder(tmp_path):
     """The half-filled one is thrown away next time."""
     fill(tmp_path / "last", "one")
-    with pytest.raises(KeyboardInterrupt), replace_folder(tmp_path / "last") as new:
-        (new / "half").write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fill_half(tmp_path / "last")
     assert (tmp_path / "last" / "file").read_text() == "one"
     fill(tmp_path / "last", "two")
     assert sorted(path.name for path in (tmp_path / "last").iterdir()) == ["file"]
@@ -113,7 +119,7 @@ def test_a_run_is_never_overwritten(run):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     """The message says what is missing."""
-    with pytest.raises(FileNotFoundError, match="holds no config.json"):
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         RunFolder.open(tmp_path)
 
 

@@ -62,7 +62,7 @@ def test_an_empty_slot_keeps_no_token(support, many_titles):
 
 
 def test_catalogue_support_keeps_what_decides_and_reads_no_further(few_titles):
-    """ "blue sky at night" is decided by its first word; "red fox runs" by all but its EOS."""
+    """Here "blue sky at night" is decided by its first word; "red fox runs" by all but its EOS."""
     titles = np.array([[4, 2]])
     plan = plan_groups(few_titles.trie, few_titles.tokens, [[9, 9]], titles)
     assert plan.mask.sum(axis=-1).tolist() == [[1, 3]]

@@ -1,6 +1,7 @@
 """fit(): stopping, resuming, choosing. A resumed run must be the run that never stopped."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ STEPS = 6
 SETTINGS = StageSettings(learning_rate=3e-3, num_evaluations=3, num_saves=3)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The process dies here."""
 
 
@@ -51,7 +52,7 @@ def run_stage(stage, successor, folder, *, kill_at=None, resume=False):
 
     def killing_update(step):
         if step == kill_at:
-            raise Killed
+            raise KilledError
         return update(step)
 
     learner.update = killing_update
@@ -83,7 +84,7 @@ def test_a_resumed_stage_is_the_stage_that_never_stopped(stage, kill_at, success
     Saved after steps 0, 2, 4 and 6: killed right at the start, after a save, and in between.
     """
     whole, whole_progress = run_stage(stage, successor, tmp_path / "whole")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run_stage(stage, successor, tmp_path / "broken", kill_at=kill_at)
     resumed, progress = run_stage(stage, successor, tmp_path / "broken", resume=True)
     assert torch.equal(weights(whole), weights(resumed))
@@ -103,7 +104,7 @@ def test_two_threads_are_as_repeatable_as_one(successor, tmp_path):
     torch.set_num_threads(2)
     try:
         whole, _ = run_stage("rl", successor, tmp_path / "whole")
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             run_stage("rl", successor, tmp_path / "broken", kill_at=3)
         resumed, _ = run_stage("rl", successor, tmp_path / "broken", resume=True)
     finally:
@@ -188,7 +189,7 @@ def test_the_schedule_rises_and_falls():
     rates = [cosine_schedule(step, 8, 0.25) for step in range(8)]
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[5] == pytest.approx(0.5)
-    assert all(a >= b for a, b in zip(rates[1:], rates[2:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[1:]))
     assert 0 < rates[7] < 0.1
     assert cosine_schedule(0, 1, 0.03) == 1.0
 
