@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -24,7 +23,7 @@ from transformers import (
 from rere_env.datasets import Dataset
 from rere_env.prompts import PAPER_TEMPLATE, compact_prompt, instruction_prompt
 from rere_env.task import Task
-from rere_env.tokenizer import HFTokenizer
+from rere_env.tokenizer import HFTokenizer, saved_form
 
 __all__ = ["SCRATCH_SIZES", "Backbone", "ScratchSize", "load_backbone", "train_tokenizer"]
 
@@ -161,15 +160,10 @@ def _scratch(size_name: str, titles: Sequence[str], seed: int, max_length: int) 
 
 
 def _pretrained(name: str) -> Backbone:
-    form = {"prompt": "instruction", "completion_template": PAPER_TEMPLATE.completion}
-    marker = Path(name) / "rere.json"
-    if marker.is_file():
-        form = json.loads(marker.read_text(encoding="utf-8"))
-    # AutoTokenizer gives every Qwen2 folder Qwen's own pre-tokenizer, whatever tokenizer.json says.
-    from_scratch = form["prompt"] == "compact"
-    tokenizer_class = PreTrainedTokenizerFast if from_scratch else AutoTokenizer
+    form = saved_form(name)
+    template = form.get("completion_template", PAPER_TEMPLATE.completion)
     try:
-        tokenizer = tokenizer_class.from_pretrained(name)
+        tokenizer = HFTokenizer.from_pretrained(name, completion_template=template)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -179,6 +173,6 @@ def _pretrained(name: str) -> Backbone:
         ) from error
     return Backbone(
         model=model,
-        tokenizer=HFTokenizer(tokenizer, completion_template=form["completion_template"]),
-        prompt="compact" if from_scratch else "instruction",
+        tokenizer=tokenizer,
+        prompt="compact" if form.get("prompt") == "compact" else "instruction",
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 
 from agents.backbones import Backbone, load_backbone
 from agents.config import TrainConfig
@@ -36,9 +36,13 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     """Run the main job from the start; return the run's folder."""
     dataset = load_data(config.data, config.history_length)
     _check_split(dataset, config.train_split)
-    make_accelerator(config)  # an impossible device fails before anything is written
+    accelerator = make_accelerator(config)  # what is impossible fails before anything is written
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
-    run = RunFolder.create(runs_dir, name or config.default_name(), asdict(config))
+    [name] = broadcast_object_list([name or config.default_name()])  # one clock for all processes
+    if accelerator.is_main_process:
+        RunFolder.create(runs_dir, name, asdict(config))
+    accelerator.wait_for_everyone()
+    run = RunFolder.open(runs_dir / name)
     return _Experiment(config, dataset, run, Progress()).go(backbone)
 
 
@@ -92,9 +96,7 @@ class _Experiment:
     def __post_init__(self) -> None:
         self.preset = self.config.numbers()
         self.accelerator = make_accelerator(self.config, self.run.path)
-        self.accelerator.init_trackers(
-            "tensorboard", init_kwargs={"tensorboard": {"purge_step": self.progress.step + 1}}
-        )
+        self.accelerator.init_trackers("tensorboard")
         set_seed(self.config.seed)
 
     def go(self, backbone: Backbone) -> Path:

@@ -1,11 +1,14 @@
 """The two stages of the main job as learners: SFT on user trees, then ReRe."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
 
 from agents.backbones import Backbone
@@ -18,6 +21,11 @@ from rere_env.task import Task
 from rere_env.types import Batch
 
 __all__ = ["ReReLearner", "SFTLearner"]
+
+Rows: TypeAlias = NDArray[np.int64]
+
+MAX_LOGITS = 2**28
+"""Most logits over the whole vocabulary that one forward pass may hold (1 GiB in float32)."""
 
 
 class _PolicyLearner:
@@ -81,7 +89,7 @@ class SFTLearner(_PolicyLearner):
         self.task = task
         self.examples = examples
         self.max_grad_norm = max_grad_norm
-        self.max_tokens = max_tokens
+        self.max_tokens = _bounded(max_tokens, task.tokenizer.vocab_size)
         self._batches = [
             rows
             for epoch in range(epochs)
@@ -125,6 +133,9 @@ class ReReLearner(_PolicyLearner):
         """Copy the policy as the reference; plan the prompts of every step."""
         super().__init__(backbone, settings, accelerator)
         reference = copy.deepcopy(self.language_model)
+        if config.support == "vocabulary":
+            bound = _bounded(config.max_tokens, task.tokenizer.vocab_size)
+            config = replace(config, max_tokens=bound)
         self.agent = ReReAgent(task, self.policy, reference, config, accelerator)
         self.examples = examples
         self.num_steps = num_steps
@@ -144,7 +155,7 @@ class ReReLearner(_PolicyLearner):
         """Read the reference policy."""
         load_model(self.agent.reference, str(folder / "reference.safetensors"))
 
-    def _rows(self, step: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    def _rows(self, step: int) -> Rows:
         """Return the examples of a step: epochs of the shuffled examples, end to end."""
         place = np.arange(step * self.prompts_per_step, (step + 1) * self.prompts_per_step)
         epoch, at = np.divmod(place, len(self.examples))
@@ -155,10 +166,22 @@ class ReReLearner(_PolicyLearner):
         return rows
 
 
-def _share(
-    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]", accelerator: Accelerator
-) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Return this process's part of the rows of a step, equal in size on every process."""
-    size = max(len(rows) // accelerator.num_processes, 1)
-    start = accelerator.process_index * size
-    return rows[start : start + size] if accelerator.num_processes > 1 else rows
+def _share(rows: Rows, accelerator: Accelerator) -> Rows:
+    """Return this process's part of the rows of a step, equal in size on every process.
+
+    Raises:
+        ValueError: There are fewer rows than processes.
+    """
+    num_processes = accelerator.num_processes
+    size = len(rows) // num_processes
+    if size == 0:
+        raise ValueError(
+            f"a step of {len(rows)} examples cannot be shared by {num_processes} processes; "
+            "use a larger batch or fewer processes."
+        )
+    return rows[accelerator.process_index :: num_processes][:size]
+
+
+def _bounded(max_tokens: int, vocab_size: int) -> int:
+    """Return a token budget whose logits over the whole vocabulary stay within `MAX_LOGITS`."""
+    return min(max_tokens, max(MAX_LOGITS // vocab_size, 1))

@@ -4,11 +4,12 @@ A tokenizer owns its completion template: what a policy writes for a title (the 
 the paper's `"title"` and a line break). Knows nothing of catalogues, tries or users.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["HFTokenizer", "Tokenizer", "WordTokenizer"]
+__all__ = ["HFTokenizer", "Tokenizer", "WordTokenizer", "saved_form"]
 
 
 class Tokenizer(Protocol):
@@ -120,22 +121,30 @@ class HFTokenizer:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, *, completion_template: str = "{title}"
+        cls, name_or_path: str | Path, *, completion_template: str | None = None
     ) -> "HFTokenizer":
         """Load by hub id or local folder (no remote code).
+
+        Args:
+            name_or_path: A hub id, or a folder.
+            completion_template: Default: what the folder's `rere.json` says, else the bare title.
 
         Raises:
             ImportError: transformers is not installed; the message names the extra.
         """
         try:
-            from transformers import AutoTokenizer
+            from transformers import AutoTokenizer, PreTrainedTokenizerFast
         except ImportError as error:
             raise ImportError(
                 "HFTokenizer needs transformers: pip install 'rere-env[llm]'."
             ) from error
+        form = saved_form(name_or_path)
+        # AutoTokenizer gives a Qwen2 folder Qwen's own pre-tokenizer, whatever tokenizer.json says.
+        loader = PreTrainedTokenizerFast if form.get("prompt") == "compact" else AutoTokenizer
+        if completion_template is None:
+            completion_template = form.get("completion_template", "{title}")
         return cls(
-            AutoTokenizer.from_pretrained(str(name_or_path)),
-            completion_template=completion_template,
+            loader.from_pretrained(str(name_or_path)), completion_template=completion_template
         )
 
     @property
@@ -175,3 +184,12 @@ class HFTokenizer:
         )
         before, after = self.completion_template.split("{title}")
         return str(text).removeprefix(before).removesuffix(after)
+
+
+def saved_form(folder: str | Path) -> dict[str, str]:
+    """Return how a folder of `rere train` writes prompts and titles; empty for any other."""
+    marker = Path(folder) / "rere.json"
+    if not marker.is_file():
+        return {}
+    form: dict[str, str] = json.loads(marker.read_text(encoding="utf-8"))
+    return form

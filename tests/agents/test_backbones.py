@@ -20,6 +20,7 @@ from agents.language_model import LanguageModel
 from agents.recommender import LMRecommender
 from agents.scoring import title_logprobs
 from rere_env.prompts import PAPER_TEMPLATE
+from rere_env.tokenizer import HFTokenizer
 
 TITLES = ("Star Quest", "Star Quest II", "Moon  Racer: deluxe", 'Rod, 3" long', "Ääkköset ☂")
 
@@ -92,6 +93,14 @@ def test_a_saved_tokenizer_is_read_by_auto_tokenizer(tmp_path):
     made.save(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     assert [tokenizer.encode(t) for t in TITLES] == [made.tokenizer.encode(t) for t in TITLES]
+
+
+def test_an_environment_reads_a_saved_tokenizer(tmp_path):
+    """`tokenizer=FOLDER` writes titles in the tokens the policy was trained on."""
+    made = load_backbone("scratch:nano", TITLES)
+    made.save(tmp_path / "model")
+    read = HFTokenizer.from_pretrained(tmp_path / "model")
+    assert read.encode_completions(TITLES) == made.tokenizer.encode_completions(TITLES)
 
 
 def test_a_title_with_a_reserved_word_is_refused():

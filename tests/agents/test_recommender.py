@@ -12,7 +12,7 @@ def test_rows_come_back_in_the_order_of_the_examples(animal_task, lm_of):
     """Rows are searched by length, in batches; each gets its own titles."""
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
     batch = animal_task.split("test")
-    found = LMRecommender(animal_task, lm, beam=5, batch_size=2).search(batch, 3)
+    found = LMRecommender(animal_task, lm, beam=5, batch_size=4).search(batch, 3)
     trie = LMRecommender(animal_task, lm)._trie
     for row, example in enumerate(batch):
         alone = beam_search(lm, trie, [animal_task.prompt(example.history)], 5)
