@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.cli import main
+from agents.learners import ReReLearner, SFTLearner
 
 TITLES = [f"{colour} {animal}" for colour in ("red", "blue", "green") for animal in "ABCDEFG"]
 
@@ -35,13 +36,17 @@ def data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def train_flags(data: Path, runs: Path, name: str) -> list[str]:
+    """A short run on the small data set."""
+    flags = ["train", "--data", str(data), "--preset", "smoke", "--model", "scratch:nano"]
+    return [*flags, "--device", "cpu", "--rl-steps", "2", "--runs-dir", str(runs), "--name", name]
+
+
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that `rere train` leaves."""
     runs = tmp_path_factory.mktemp("runs")
-    flags = ["--preset", "smoke", "--model", "scratch:nano", "--device", "cpu"]
-    flags += ["--runs-dir", str(runs), "--name", "walk", "--rl-steps", "2"]
-    assert main(["train", "--data", str(data), *flags]) == 0
+    assert main(train_flags(data, runs, "walk")) == 0
     return runs / "walk"
 
 
@@ -136,11 +141,43 @@ def test_bad_input_is_a_clear_error(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("learner", "step"), [(SFTLearner, 1), (ReReLearner, 1)])
+def test_a_stopped_run_resumes_bit_for_bit(
+    run: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    learner: type,
+    step: int,
+) -> None:
+    """Killed in either stage and resumed, a run logs and scores what an unbroken one does."""
+    update = learner.update
+
+    def dies(self, at: int) -> dict[str, float]:  # noqa: ANN001
+        if at == step:
+            raise KeyboardInterrupt
+        return update(self, at)
+
+    stopped = run.parent / f"stopped-{learner.__name__}"
+    monkeypatch.setattr(learner, "update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        main(train_flags(data, run.parent, stopped.name))
+    monkeypatch.undo()
+    assert main(["train", "--resume", str(stopped)]) == 0
+    assert logged(stopped) == logged(run)
+    for stage in ("sft", "rere"):
+        weights = f"checkpoints/{stage}/model.safetensors"
+        assert (stopped / weights).read_bytes() == (run / weights).read_bytes()
+
+
+def logged(run: Path) -> list[dict[str, float]]:
+    """What a run logged, less the time it took."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
 def test_a_run_is_never_overwritten(run: Path, data: Path, capsys) -> None:
     """A second run of the same name is refused and told how to continue the first."""
-    flags = ["--data", str(data), "--model", "scratch:nano", "--preset", "smoke"]
-    flags += ["--runs-dir", str(run.parent), "--name", run.name]
-    assert main(["train", *flags]) == 2
+    assert main(train_flags(data, run.parent, run.name)) == 2
     assert "--resume" in capsys.readouterr().err
 
 
