@@ -227,7 +227,7 @@ def _rollout_metrics(
         "rollout/distinct_titles": float(len(np.unique(titles))),
         "rollout/logprob@1": float(candidates.logprobs[:, 0].mean()),
     }
-    for name, values in reward_terms(task.reward, titles, batch).items():
+    for name, values in reward_terms(task.reward, titles, batch)[1].items():
         metrics[f"reward/{name}"] = float(values.sum(axis=1).mean())
     return metrics
 

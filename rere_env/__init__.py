@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
     from rere_env.dynamics import Dynamics
     from rere_env.env import ReReEnv
+    from rere_env.filters import Combined, Filter, Hidden, HideHistory, HideItems, OutOfStock
     from rere_env.rewards import REWARDS, hit, rank, rank_literal, rank_weights, rere, weighted_sum
     from rere_env.rows import Allowed, Rows, Rules
     from rere_env.task import Task, load_task
@@ -35,11 +36,17 @@ __all__ = [
     "Allowed",
     "Batch",
     "Catalogue",
+    "Combined",
     "Dataset",
     "Dynamics",
     "Example",
+    "Filter",
     "HFTokenizer",
+    "Hidden",
+    "HideHistory",
+    "HideItems",
     "Observation",
+    "OutOfStock",
     "ReReEnv",
     "ReReVectorEnv",
     "Recommender",
@@ -72,6 +79,7 @@ _HOMES = (
     "trie",
     "rewards",
     "rows",
+    "filters",
     "datasets",
     "task",
     "dynamics",

@@ -12,10 +12,12 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from rere_env.filters import Exclude
+from rere_env.moves import Backend
 from rere_env.render import ansi, scene
 from rere_env.rows import Allowed, OnIllegal
 from rere_env.schedule import check_shard, chosen_example, is_training, ordered_example
-from rere_env.surface import MaskStyle, Surface, TokenIds, make_surface
+from rere_env.surface import SLATE_SIZE, MaskStyle, Surface, TokenIds, make_surface
 from rere_env.task import GAMES, Task
 from rere_env.tokenizer import Tokenizer
 from rere_env.types import Reward
@@ -31,11 +33,12 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
     title that is complete or in the slate is never legal again, so K distinct titles result.
     Reward: 0 until the slate is full, then the sum of the reward function over it.
 
-    Info of every `reset`: `example` (its index in the split) and `pass` (times the shard has been
-    served whole; 0 in training). Of every `step`: `illegal`. Of the last step of an episode:
-    `slate` [K] title ids, `item_rewards` [K] float64, `reward_terms` (name -> float, summed over
-    the slate), `target` (title id), `target_rank` (1 = first, 0 = not in the slate), `hit`,
-    `is_success`. With `mask="info"` each of them: `action_mask` int8 [actions].
+    Info of every `reset`: `example` (its index in the split), `pass` (times the shard has been
+    served whole; 0 in training) and `target_reachable` (False if `exclude` hides it). Of every
+    `step`: `illegal`. Of the last step of an episode: `slate` [K] title ids, `item_rewards` [K]
+    float64, `reward_terms` (name -> float, summed over the slate), `target` (title id),
+    `target_rank` (1 = first, 0 = not in the slate), `hit`, `is_success`. With `mask="info"` each
+    of them: `action_mask` int8 [actions].
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012 - gym's
@@ -46,7 +49,7 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
         *,
         data: str | Path = GAMES,
         split: str = "train",
-        slate_size: int = 16,
+        slate_size: int = SLATE_SIZE,
         tokenizer: Tokenizer | str | None = None,
         token_ids: TokenIds = "local",
         reward: str | Reward | None = None,
@@ -55,6 +58,8 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
         illegal_reward: float = -1.0,
         max_tokens: int | None = None,
         shard: tuple[int, int] = (0, 1),
+        exclude: Exclude = None,
+        backend: Backend = "auto",
         render_mode: str | None = None,
     ) -> None:
         """Load the task and prepare its episodes.
@@ -72,6 +77,9 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
             illegal_reward: Reward of an illegal token.
             max_tokens: Steps until truncation; default none ("noop": 2 K longest titles).
             shard: (i, N): serve examples i, i + N, ... of an evaluation split.
+            exclude: Titles never to be written: "history", a list of item keys that are out of
+                stock, or a `Filter`; default: the task's.
+            backend: "numpy", "numba" (extra `fast`) or "auto": compiled where it is worth it.
             render_mode: "ansi" or None.
         """
         self._surface = make_surface(
@@ -86,6 +94,8 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
             on_illegal=on_illegal,
             illegal_reward=illegal_reward,
             max_tokens=max_tokens,
+            exclude=exclude,
+            backend=backend,
         )
         self._dynamics = self._surface.dynamics
         self._num_examples = len(self._dynamics.examples)
@@ -121,7 +131,11 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
             self._served = 0
         example, num_passes = self._next_example(options)
         self._dynamics.start(self._rows, np.array([example]))
-        info: dict[str, Any] = {"example": example, "pass": num_passes}
+        info: dict[str, Any] = {
+            "example": example,
+            "pass": num_passes,
+            "target_reachable": bool(self._dynamics.hidden.reachable[example]),
+        }
         return self._observe(info), info
 
     def step(

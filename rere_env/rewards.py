@@ -5,6 +5,7 @@ beam rank; a title of `NO_TITLE` never hits.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -45,9 +46,8 @@ def rank(titles: IntArray, batch: Batch) -> FloatArray:
     target. This is what the authors' released code computes (`ndcg_rule_reward`).
     """
     is_target = _is_target(titles, batch)
-    weights = rank_weights(titles.shape[1])
-    penalty = np.where(is_target, 0.0, -weights / weights.sum())
-    return np.where(is_target.any(axis=1, keepdims=True), penalty, 0.0).astype(np.float32)
+    pays = is_target.any(axis=1, keepdims=True) & ~is_target
+    return np.where(pays, _penalties(titles.shape[1]), np.float32(0))
 
 
 def rank_literal(titles: IntArray, batch: Batch) -> FloatArray:
@@ -83,14 +83,22 @@ class WeightedSum:
 
     def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
         """Return the sum of the weighted terms, float32 [B, G]."""
-        return sum(
-            (np.float32(weight) * term(titles, batch) for weight, term in self.terms),
+        return self.with_terms(titles, batch)[0]
+
+    def with_terms(
+        self, titles: IntArray, batch: Batch
+    ) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """Return the weighted sum, and each unweighted term by the name of its function."""
+        values = [term(titles, batch) for _, term in self.terms]
+        total = sum(
+            (
+                np.float32(weight) * value
+                for (weight, _), value in zip(self.terms, values, strict=True)
+            ),
             start=np.zeros(titles.shape, np.float32),
         )
-
-    def by_term(self, titles: IntArray, batch: Batch) -> dict[str, FloatArray]:
-        """Return each unweighted term by the name of its function."""
-        return {_name(term): term(titles, batch) for _, term in self.terms}
+        names = [_name(term) for _, term in self.terms]
+        return total, dict(zip(names, values, strict=True))
 
 
 rere: Reward = weighted_sum((1.0, hit), (1.0, rank))
@@ -102,11 +110,23 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
 """The rewards that a name can choose (names survive `EnvSpec.to_json`)."""
 
 
-def reward_terms(reward: Reward, titles: IntArray, batch: Batch) -> dict[str, FloatArray]:
-    """Return the terms of a reward; a plain function is its own single term."""
+def reward_terms(
+    reward: Reward, titles: IntArray, batch: Batch
+) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """Return a reward and its terms, computed once; a plain function is its own single term."""
     if isinstance(reward, WeightedSum):
-        return reward.by_term(titles, batch)
-    return {_name(reward): reward(titles, batch)}
+        return reward.with_terms(titles, batch)
+    values = reward(titles, batch)
+    return values, {_name(reward): values}
+
+
+@lru_cache(maxsize=64)
+def _penalties(group_size: int) -> FloatArray:
+    """Return -w_k / W, float32 [G], read-only."""
+    weights = rank_weights(group_size)
+    penalties: FloatArray = (-weights / weights.sum()).astype(np.float32)
+    penalties.flags.writeable = False
+    return penalties
 
 
 def _is_target(titles: IntArray, batch: Batch) -> BoolArray:

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from rere_env.types import BoolArray, IntArray
 
-__all__ = ["ALL", "Allowed", "Int64", "OnIllegal", "Outcome", "Rows", "Rules", "Transition"]
+__all__ = [
+    "ALL",
+    "Allowed",
+    "Int64",
+    "Moved",
+    "OnIllegal",
+    "Outcome",
+    "Rows",
+    "Rules",
+    "Transition",
+]
 
 Int64: TypeAlias = NDArray[np.int64]
 OnIllegal = Literal["terminate", "noop", "raise"]
@@ -74,9 +84,11 @@ class Rows:
         example: [N] which example is being answered.
         history: [N, H] title id + 1, oldest first.
         slate: [N, K] title id + 1, best first.
-        leaf: [N, K] trie leaf of each title of the slate, -1 = empty.
+        leaf: [N, K + E] trie leaves that the row excludes: those of the slate, then up to E that
+            a filter hides from its example; -1 = empty.
         prefix: [N, L] local tokens of the title being written.
         slot: [N] titles written.
+        num_excluded: [N] leaves that the row excludes.
         depth: [N] tokens in the prefix.
         node: [N] trie node of the prefix; of a finished row, a node that only EOS follows.
         num_tokens: [N] steps taken.
@@ -89,6 +101,7 @@ class Rows:
     leaf: NDArray[np.int32]
     prefix: Int64
     slot: Int64
+    num_excluded: Int64
     depth: Int64
     node: Int64
     num_tokens: Int64
@@ -124,7 +137,9 @@ class Outcome:
         item_rewards: [m, K] the reward of each slot; zeros after an illegal end.
         reward_terms: Each term of the reward, unweighted, summed over the slate [m].
         target: [m] title id of the answer.
-        target_rank: [m] its place in the slate from 1; 0 = not there, or an illegal end.
+        target_rank: [m] its place in the slate from 1; 0 = not there, or an illegal end. Of a
+            grouped row: the row's place in its group if it wrote the target, else 0.
+        group_rank: [m] the row's place in its group from 1; None without groups.
     """
 
     rows: Int64
@@ -133,6 +148,7 @@ class Outcome:
     reward_terms: dict[str, NDArray[np.float64]]
     target: Int64
     target_rank: Int64
+    group_rank: Int64 | None = None
 
     @property
     def hit(self) -> BoolArray:
@@ -141,7 +157,7 @@ class Outcome:
 
     def infos(self) -> dict[str, Any]:
         """Return the terminal info, one array [m, ...] a key; `reward_terms` is a dict of them."""
-        return {
+        infos = {
             "slate": self.slate,
             "item_rewards": self.item_rewards,
             "reward_terms": self.reward_terms,
@@ -150,6 +166,15 @@ class Outcome:
             "hit": self.hit,
             "is_success": self.hit,  # the key that Stable-Baselines3 logs
         }
+        return infos if self.group_rank is None else infos | {"group_rank": self.group_rank}
+
+
+class Moved(NamedTuple):
+    """What a move did to n rows, [n] bool each; all False for a row that was finished before."""
+
+    illegal: BoolArray  # the token was illegal; the row was left as it was
+    terminated: BoolArray  # the slate is full, or an illegal token ended the episode
+    truncated: BoolArray  # the budget of tokens is spent
 
 
 class Transition(NamedTuple):

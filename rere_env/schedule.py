@@ -14,6 +14,7 @@ from rere_env.types import IntArray
 
 __all__ = [
     "RandomExamples",
+    "Schedule",
     "check_shard",
     "chosen_example",
     "is_training",
@@ -147,3 +148,93 @@ class RandomExamples:
         self.seeds = list(state["seeds"])
         self._block[...] = state["block"]
         self._next[...] = state["next"]
+
+
+class Schedule:
+    """Which example each row of a vector environment answers next. Groups of G rows share one."""
+
+    def __init__(
+        self,
+        num_rows: int,
+        num_examples: int,
+        *,
+        training: bool,
+        shard: tuple[int, int],
+        group_size: int = 1,
+    ) -> None:
+        """Deal an evaluation split out among the groups of rows.
+
+        Raises:
+            ValueError: A shard without an example.
+        """
+        self.group_size, self.training, self.num_examples = group_size, training, num_examples
+        num_groups = num_rows // group_size
+        self.random = RandomExamples(num_groups, num_examples)
+        self._served = np.zeros(num_groups, np.int64)
+        self._shards, self._num_shards = np.arange(num_groups), num_groups
+        if not training:
+            index, parts = shard
+            # Group i of part (j, M) is shard (j + i M, N M): all parts together serve all.
+            self._shards, self._num_shards = index + self._shards * parts, num_groups * parts
+            check_shard((index, parts), num_examples)
+            check_shard((int(self._shards[-1]), self._num_shards), num_examples)
+
+    @property
+    def num_groups(self) -> int:
+        """Generators, and sequences of examples."""
+        return len(self._served)
+
+    def groups(self, rows: IntArray) -> IntArray:
+        """Return the groups that rows make up.
+
+        Raises:
+            ValueError: A group is there in part.
+        """
+        if self.group_size == 1:
+            return rows
+        groups, counts = np.unique(rows // self.group_size, return_counts=True)
+        if (counts != self.group_size).any():
+            raise ValueError(
+                f"rows are reset by whole groups of `group_size` (={self.group_size}), but only "
+                f"{int(counts.min())} rows of group {int(groups[counts.argmin()])} were chosen."
+            )
+        return groups
+
+    def seed(self, groups: IntArray, seeds: Sequence[int | None]) -> None:
+        """Seed generators, and rewind what is served in order."""
+        chosen = [seeds[group] for group in groups]
+        self.random.seed(groups, chosen)
+        self._served[groups[[given is not None for given in chosen]]] = 0
+
+    def next(self, rows: IntArray, options: dict[str, Any] | None) -> tuple[IntArray, IntArray]:
+        """Return (example, pass) for each of some rows, whole groups of them.
+
+        Raises:
+            ValueError: `options["example"]` gives the rows of a group different examples.
+        """
+        groups = self.groups(rows)
+        num_passes: IntArray = np.zeros(len(groups), np.int64)
+        chosen = chosen_example(options, self.num_examples)
+        if chosen is not None:
+            all_rows = np.broadcast_to(chosen, (self.num_groups * self.group_size,))
+            by_group = all_rows.reshape(-1, self.group_size)[groups]
+            if (by_group != by_group[:, :1]).any():
+                raise ValueError("options['example'] must be the same in all rows of a group.")
+            example: IntArray = by_group[:, 0]
+        elif self.training:
+            example = self.random.draw(groups)
+        else:
+            example, num_passes = ordered_example(
+                self._served[groups], self._shards[groups], self._num_shards, self.num_examples
+            )
+            self._served[groups] += 1
+        return np.repeat(example, self.group_size), np.repeat(num_passes, self.group_size)
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of everything that a later `restore` needs."""
+        return {"served": self._served.copy(), "random": self.random.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the result of `state()` back."""
+        self._served[...] = state["served"]
+        self.random.restore(state["random"])

@@ -12,12 +12,18 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rere_env.dynamics import Dynamics
+from rere_env.filters import Exclude
+from rere_env.groups import GroupedDynamics, Sync
+from rere_env.moves import Backend
 from rere_env.rows import ALL, Allowed, OnIllegal, Rows, Rules
 from rere_env.task import GAMES, Task, load_task
 from rere_env.tokenizer import Tokenizer
 from rere_env.types import IntArray, Reward
 
-__all__ = ["MaskStyle", "Surface", "TokenIds", "make_surface"]
+__all__ = ["SLATE_SIZE", "MaskStyle", "Surface", "TokenIds", "make_surface"]
+
+SLATE_SIZE = 16
+"""K, as in the paper."""
 
 TokenIds = Literal["local", "model"]
 MaskStyle = Literal["info", "observation", "lazy"]
@@ -28,7 +34,7 @@ def make_surface(
     *,
     data: str | Path = GAMES,
     split: str = "train",
-    slate_size: int = 16,
+    slate_size: int | None = None,
     tokenizer: Tokenizer | str | None = None,
     token_ids: TokenIds = "local",
     reward: str | Reward | None = None,
@@ -36,21 +42,45 @@ def make_surface(
     on_illegal: OnIllegal = "terminate",
     illegal_reward: float = -1.0,
     max_tokens: int | None = None,
+    exclude: Exclude = None,
+    backend: Backend = "auto",
+    num_rows: int = 1,
+    group_size: int = 1,
+    sync: Sync = "group",
 ) -> "Surface":
     """Turn the arguments of an environment into its dynamics and its surface."""
+    for name, value in (("num_envs", num_rows), ("group_size", group_size)):
+        if value < 1:
+            raise ValueError(f"`{name}` (={value}) must be at least 1.")
+    if slate_size is None:
+        slate_size = SLATE_SIZE if group_size == 1 else 1
     if task is None:
         task = load_task(data, tokenizer=tokenizer)
     elif data != GAMES or tokenizer is not None:
         raise ValueError("give either `task` or `data` and `tokenizer`: a task has both already.")
     if reward is not None:
         task = task.with_reward(reward)
+    if exclude is not None:
+        task = task.with_exclude(exclude)
     rules = Rules(
         slate_size=slate_size,
         on_illegal=on_illegal,
         illegal_reward=float(illegal_reward),
         max_tokens=max_tokens,
     )
-    return Surface(Dynamics(task, split, rules), token_ids, mask)
+    if group_size == 1:
+        dynamics = Dynamics(task, split, rules, backend=backend, num_rows=num_rows)
+    else:
+        dynamics = GroupedDynamics(
+            task,
+            split,
+            rules,
+            group_size=group_size,
+            sync=sync,
+            backend=backend,
+            num_rows=num_rows,
+        )
+    return Surface(dynamics, token_ids, mask)
 
 
 class Surface:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rere_env.catalogue import Catalogue, TitleTokens
 from rere_env.datasets import ORIGINS, Dataset, find_data, games_dataset, load_dataset
+from rere_env.filters import Exclude, Filter, Hidden, find_filter, hidden_titles
 from rere_env.prompts import Prompt, compact_prompt
 from rere_env.rewards import REWARDS
 from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
@@ -33,6 +34,8 @@ class Task:
         trie: Their prefix tree, title id = leaf.
         prompt: History item ids -> prompt token ids.
         reward: Scores a ranked group of titles.
+        exclude: Hides titles from users; None hides nothing. The same in masks, search, loss and
+            evaluation.
     """
 
     dataset: Dataset
@@ -41,6 +44,7 @@ class Task:
     trie: Trie
     prompt: Prompt
     reward: Reward
+    exclude: Filter | None = None
 
     @classmethod
     def build(
@@ -50,6 +54,7 @@ class Task:
         tokenizer: Tokenizer | None = None,
         reward: str | Reward = "rere",
         prompt: Callable[[Catalogue, TitleTokens, Tokenizer], Prompt] = compact_prompt,
+        exclude: Exclude = None,
     ) -> "Task":
         """Tokenise the catalogue and build its trie.
 
@@ -58,6 +63,7 @@ class Task:
             tokenizer: Default: one token a word, from the titles.
             reward: A name of `rere_env.rewards.REWARDS` or a function.
             prompt: Makes the prompt function once the titles have tokens.
+            exclude: Titles to hide: "history", a list of unavailable item keys, or a `Filter`.
         """
         tokenizer = tokenizer or WordTokenizer.from_titles(dataset.catalogue.titles)
         tokens = dataset.catalogue.tokenize(tokenizer)
@@ -68,6 +74,7 @@ class Task:
             trie=Trie.from_sequences(tokens.indptr, tokens.tokens, tokens.num_tokens),
             prompt=prompt(dataset.catalogue, tokens, tokenizer),
             reward=find_reward(reward),
+            exclude=find_filter(exclude),
         )
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Task":
@@ -107,6 +114,16 @@ class Task:
     def with_reward(self, reward: str | Reward) -> "Task":
         """Return the same task under another reward."""
         return replace(self, reward=find_reward(reward))
+
+    def with_exclude(self, exclude: Exclude) -> "Task":
+        """Return the same task with other titles hidden (None: none)."""
+        return replace(self, exclude=find_filter(exclude))
+
+    def hidden(self, batch: Batch) -> Hidden | None:
+        """Return the titles hidden from each example, from everybody or from it; None: none."""
+        if self.exclude is None:
+            return None
+        return hidden_titles(self.exclude, self.catalogue, batch)
 
     def decode_title(self, title: int) -> str:
         """Return the text of a title id, as the catalogue writes it."""

@@ -8,21 +8,23 @@ every other node has a child: a dead end is impossible by construction.
 
 import hashlib
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env._trie_build import (
+    EOS,
+    Int32,
+    check_sequences,
+    forced_chains,
+    leaf_intervals,
+    number_nodes,
+)
 from rere_env.types import BoolArray, IntArray
 
 __all__ = ["EOS", "Children", "Trie"]
-
-EOS = 0
-"""Local token id of end-of-sequence."""
-
-Int32 = NDArray[np.int32]
 
 
 class Children(NamedTuple):
@@ -50,6 +52,8 @@ class Trie:
         leaf_title: [L] int32, trie order -> title id.
         title_leaf: [L] int32, title id -> trie order.
         level_first: [depth + 2] int32, first node of each level.
+        root_edge: [V] int32, the root's edge of each token, -1 where there is none. The root has
+            a thousand children, all others a handful: a look-up there saves most of a search.
     """
 
     num_tokens: int
@@ -64,6 +68,7 @@ class Trie:
     leaf_title: Int32
     title_leaf: Int32
     level_first: Int32
+    root_edge: Int32
 
     def __post_init__(self) -> None:
         """Make every array read-only."""
@@ -82,20 +87,23 @@ class Trie:
         Raises:
             ValueError: No sequence, a misplaced EOS, an id out of range, or two equal sequences.
         """
-        _check_sequences(indptr, tokens, num_tokens)
-        keys, level_first, title_node = _number_nodes(indptr, tokens, num_tokens)
+        check_sequences(indptr, tokens, num_tokens)
+        keys, level_first, title_node = number_nodes(indptr, tokens, num_tokens)
         num_nodes = len(keys) + 1
         parents = keys // num_tokens
         first = np.searchsorted(parents, np.arange(num_nodes + 1)).astype(np.int32)
-        lo, hi = _leaf_intervals(parents, first, level_first)
-        chain_end, chain_len = _forced_chains(first, level_first)
+        lo, hi = leaf_intervals(parents, first, level_first)
+        chain_end, chain_len = forced_chains(first, level_first)
         title_leaf = lo[title_node]
         leaf_title = np.empty_like(title_leaf)
         leaf_title[title_leaf] = np.arange(len(title_leaf), dtype=np.int32)
+        edge_tokens = (keys % num_tokens).astype(np.int32)
+        root_edge = np.full(num_tokens, -1, np.int32)
+        root_edge[edge_tokens[: first[1]]] = np.arange(first[1], dtype=np.int32)
         return cls(
             num_tokens=num_tokens,
             keys=keys,
-            tokens=(keys % num_tokens).astype(np.int32),
+            tokens=edge_tokens,
             first=first,
             lo=lo,
             hi=hi,
@@ -105,6 +113,7 @@ class Trie:
             leaf_title=leaf_title,
             title_leaf=title_leaf,
             level_first=level_first,
+            root_edge=root_edge,
         )
 
     @property
@@ -160,13 +169,21 @@ class Trie:
             [n] int64 node ids, -1 where the token does not continue a title.
         """
         left = self.first[nodes].astype(np.int64)
-        end = self.first[nodes + 1].astype(np.int64)
+        end = self.first[nodes + 1]
         many = np.flatnonzero(end - left > 1)
         if len(many):
-            left[many] = _search(self.tokens, left[many], end[many], tokens[many])
-        found = left < end
+            top = nodes[many] == 0
+            left[many[top]] = self._root_edges(tokens[many[top]])
+            many = many[~top]
+            left[many] = _lower_bound(self.tokens, left[many], end[many], tokens[many])
+        found = (left >= 0) & (left < end)
         found &= self.tokens[np.minimum(left, len(self.tokens) - 1)] == tokens
         return np.where(found, left + 1, -1)
+
+    def _root_edges(self, tokens: IntArray) -> IntArray:
+        """Return the root's edge behind each token, -1 where there is none."""
+        inside = (tokens >= 0) & (tokens < self.num_tokens)
+        return np.where(inside, self.root_edge[np.where(inside, tokens, 0)], -1)
 
     def children(self, nodes: IntArray) -> Children:
         """Return the legal continuations of each node, ragged."""
@@ -238,78 +255,12 @@ class Trie:
 _ARRAYS = tuple(field.name for field in fields(Trie) if field.name != "num_tokens")
 
 
-def _check_sequences(indptr: IntArray, tokens: IntArray, num_tokens: int) -> None:
-    if len(indptr) < 2:
-        raise ValueError("a trie needs at least one title; the catalogue has none.")
-    lengths = np.diff(indptr)
-    ends = indptr[1:] - 1
-    if (lengths < 1).any() or (tokens[ends] != EOS).any() or (tokens == EOS).sum() != len(ends):
-        raise ValueError("every sequence must end with EOS (0), which may occur nowhere else.")
-    if tokens.min() < 0 or tokens.max() >= num_tokens:
-        raise ValueError(
-            f"token ids must lie in 0..{num_tokens - 1}; got {tokens.min()}..{tokens.max()}."
-        )
-
-
-def _number_nodes(
-    indptr: IntArray, tokens: IntArray, num_tokens: int
-) -> tuple[NDArray[np.int64], Int32, Int32]:
-    """Number the nodes level by level; return keys, the first node of each level, title nodes."""
-    titles = np.arange(len(indptr) - 1)
-    lengths = np.diff(indptr)
-    node = np.zeros(len(titles), np.int64)
-    levels, level_first = [], [0, 1]
-    for depth in range(int(lengths.max())):
-        alive = titles[lengths > depth]
-        key = node[alive] * num_tokens + tokens[indptr[alive] + depth]
-        unique, inverse = np.unique(key, return_inverse=True)
-        node[alive] = level_first[-1] + inverse
-        levels.append(unique)
-        level_first.append(level_first[-1] + len(unique))
-    ends, counts = np.unique(node, return_counts=True)
-    if len(ends) != len(titles):
-        first, second = np.flatnonzero(node == ends[counts > 1][0])[:2]
-        raise ValueError(
-            f"sequences {first} and {second} are equal; every title needs tokens of its own."
-        )
-    return np.concatenate(levels), np.array(level_first, np.int32), node.astype(np.int32)
-
-
-def _leaf_intervals(
-    parents: NDArray[np.int64], first: Int32, level_first: Int32
-) -> tuple[Int32, Int32]:
-    """Count leaves bottom-up, then place them top-down, siblings in token order."""
-    count = (np.diff(first) == 0).astype(np.int64)
-    levels = list(pairwise(level_first[1:]))
-    for start, end in reversed(levels):
-        np.add.at(count, parents[start - 1 : end - 1], count[start:end])
-    lo = np.zeros(len(count), np.int64)
-    for start, end in levels:
-        before = np.cumsum(count[start:end]) - count[start:end]
-        parent = parents[start - 1 : end - 1]
-        lo[start:end] = lo[parent] + before - before[first[parent] - (start - 1)]
-    return lo.astype(np.int32), (lo + count).astype(np.int32)
-
-
-def _forced_chains(first: Int32, level_first: Int32) -> tuple[Int32, Int32]:
-    """Follow single children to the next branching node or leaf, for every node at once."""
-    end = np.arange(len(first) - 1, dtype=np.int32)
-    length = np.zeros(len(end), np.int32)
-    forced = np.diff(first) == 1
-    for start, stop in reversed(list(pairwise(level_first))):
-        nodes = np.arange(start, stop)[forced[start:stop]]
-        child = first[nodes] + 1
-        end[nodes] = end[child]
-        length[nodes] = length[child] + 1
-    return end, length
-
-
-def _search(tokens: Int32, left: IntArray, end: IntArray, wanted: IntArray) -> NDArray[np.int64]:
+def _lower_bound(tokens: Int32, left: IntArray, end: IntArray, wanted: IntArray) -> IntArray:
     """Find the first position in each sorted range `left:end` whose token is >= wanted."""
-    right = end.copy()
+    right = end.astype(np.int64)
     while (open_ := left < right).any():
         middle = (left + right) // 2
         smaller = tokens[np.minimum(middle, len(tokens) - 1)] < wanted
         left = np.where(open_ & smaller, middle + 1, left)
         right = np.where(open_ & ~smaller, middle, right)
-    return left.astype(np.int64)
+    return left

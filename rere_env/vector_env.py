@@ -16,16 +16,13 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rere_env.env import ReReEnv, check_render_mode
+from rere_env.filters import Exclude
+from rere_env.groups import GroupedDynamics, GroupRows, Sync
+from rere_env.infos import spread
+from rere_env.moves import Backend
 from rere_env.render import ansi, scene
 from rere_env.rows import Allowed, OnIllegal
-from rere_env.schedule import (
-    RandomExamples,
-    check_shard,
-    chosen_example,
-    is_training,
-    ordered_example,
-    row_seeds,
-)
+from rere_env.schedule import Schedule, is_training, row_seeds
 from rere_env.surface import MaskStyle, Surface, TokenIds, make_surface
 from rere_env.task import GAMES, Task
 from rere_env.tokenizer import Tokenizer
@@ -40,6 +37,12 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
     """`num_envs` users at once; arguments and infos are those of `ReReEnv`.
 
     Infos are arrays [N, ...] with a bool mask `_key` [N] that says which rows have the key.
+
+    With `group_size=G` each row writes one title, G consecutive rows serve the same user and are
+    scored together in one step, as a beam would be: by `set_scores`, or in the order of the rows.
+    A row that is done before its group waits: only EOS is legal, its action is ignored, its reward
+    is 0. Duplicates are legal, and each copy of the target hits. The last info of such a row also
+    has `group_rank`.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         *,
         data: str | Path = GAMES,
         split: str = "train",
-        slate_size: int = 16,
+        slate_size: int | None = None,
         tokenizer: Tokenizer | str | None = None,
         token_ids: TokenIds = "local",
         reward: str | Reward | None = None,
@@ -58,6 +61,10 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         illegal_reward: float = -1.0,
         max_tokens: int | None = None,
         shard: tuple[int, int] = (0, 1),
+        exclude: Exclude = None,
+        backend: Backend = "auto",
+        group_size: int = 1,
+        sync: Sync = "group",
         render_mode: str | None = None,
         autoreset_mode: str = "NextStep",
     ) -> None:
@@ -65,13 +72,15 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
 
         Args:
             num_envs: N.
+            slate_size: K, titles to write; default 16, of grouped rows 1.
+            group_size: G, rows that share a user and are scored together; 1: no groups.
+            sync: A group ends with its own last row ("group"), or all with the last of all
+                ("batch", for loops over a language model).
             shard: (i, M), a part of an evaluation split, itself dealt out among the rows.
             autoreset_mode: "NextStep", "SameStep" or "Disabled" (`gymnasium.vector`).
-            task, data, split, slate_size, tokenizer, token_ids, reward, mask, on_illegal,
-                illegal_reward, max_tokens, render_mode: As in `ReReEnv`.
+            task, data, split, tokenizer, token_ids, reward, mask, on_illegal, illegal_reward,
+                max_tokens, exclude, backend, render_mode: As in `ReReEnv`.
         """
-        if num_envs < 1:
-            raise ValueError(f"`num_envs` (={num_envs}) must be at least 1.")
         self._surface = make_surface(
             task,
             data=data,
@@ -84,30 +93,28 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
             on_illegal=on_illegal,
             illegal_reward=illegal_reward,
             max_tokens=max_tokens,
+            exclude=exclude,
+            backend=backend,
+            num_rows=num_envs,
+            group_size=group_size,
+            sync=sync,
         )
         self._dynamics = self._surface.dynamics
         self.num_envs = num_envs
         self.autoreset_mode = _find_mode(autoreset_mode)
         self.metadata = {**ReReEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = check_render_mode(render_mode)
-        self.single_observation_space = self._surface.observation_space
-        self.single_action_space = self._surface.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-
+        self._set_spaces()
         self._all: IntArray = np.arange(num_envs)
         self._rows = self._dynamics.new_rows(num_envs)
         self._begun = False
-        self._random = RandomExamples(num_envs, len(self._dynamics.examples))
-        self._served = np.zeros(num_envs, np.int64)
-        self._training = is_training(split)
-        self._shards, self._num_shards = self._all, num_envs
-        if not self._training:
-            index, parts = shard
-            # Row i of part (j, M) is shard (j + i M, N M): rows of all parts serve all examples.
-            self._shards, self._num_shards = index + self._all * parts, num_envs * parts
-            check_shard((index, parts), len(self._dynamics.examples))
-            check_shard((int(self._shards[-1]), self._num_shards), len(self._dynamics.examples))
+        self._schedule = Schedule(
+            num_envs,
+            len(self._dynamics.examples),
+            training=is_training(split),
+            shard=shard,
+            group_size=group_size,
+        )
 
     @property
     def task(self) -> Task:
@@ -121,15 +128,17 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """The generator of each row (read ahead in blocks); unseeded rows get entropy."""
-        self._random.seed(self._all, [None] * self.num_envs)
-        return tuple(g for g in self._random.generators if g is not None)
+        """The generator of each row, or group (read ahead in blocks); unseeded: entropy."""
+        random = self._schedule.random
+        random.seed(np.arange(self._schedule.num_groups), [None] * self._schedule.num_groups)
+        return tuple(g for g in random.generators if g is not None)
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed of each row."""
-        self._random.seed(self._all, [None] * self.num_envs)
-        return tuple(self._random.seeds)
+        """The seed of each row, or group."""
+        random = self._schedule.random
+        random.seed(np.arange(self._schedule.num_groups), [None] * self._schedule.num_groups)
+        return tuple(random.seeds)
 
     def reset(
         self,
@@ -140,17 +149,15 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         """Begin an episode in every row, or in those of `options["reset_mask"]`.
 
         Args:
-            seed: Row i gets `seed + i`, or a sequence with one seed a row.
+            seed: Row (or group) i gets `seed + i`, or a sequence with one seed each.
             options: `{"example": i}` or one example a row; `{"reset_mask": bool [N]}`.
         """
-        seeds = row_seeds(seed, self.num_envs)
+        seeds = row_seeds(seed, self._schedule.num_groups)
         rows: IntArray = self._all
         if options is not None and "reset_mask" in options:
             # Read, never popped: RecordEpisodeStatistics looks at it after us.
             rows = np.flatnonzero(_check_reset_mask(options["reset_mask"], self.num_envs))
-        seeds = [seeds[row] for row in rows]
-        self._random.seed(rows, seeds)
-        self._served[rows[[given is not None for given in seeds]]] = 0
+        self._schedule.seed(self._schedule.groups(rows), seeds)
         self._begun = True
         infos: dict[str, Any] = {}
         self._start(rows, infos, options)
@@ -163,37 +170,30 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         if not self._begun:
             raise ResetNeeded("no episode has begun; call `reset()` first.")
         tokens = self._surface.to_local(self._check_actions(actions))
-        over: IntArray = self._all[:0]
-        live: IntArray = self._all
-        if self._rows.finished.any():
-            if self.autoreset_mode != AutoresetMode.NEXT_STEP:
-                raise ResetNeeded(
-                    f"rows {np.flatnonzero(self._rows.finished)[:10].tolist()} are finished; call "
-                    "`reset(options={'reset_mask': terminated | truncated})` first."
-                )
-            over = np.flatnonzero(self._rows.finished)
-            live = np.flatnonzero(~self._rows.finished)
+        over = self._dynamics.over(self._rows)
+        begins = np.flatnonzero(over)
+        if len(begins) and self.autoreset_mode != AutoresetMode.NEXT_STEP:
+            raise ResetNeeded(
+                f"rows {begins[:10].tolist()} are finished; call "
+                "`reset(options={'reset_mask': terminated | truncated})` first."
+            )
+        live = ~over
+        moved = self._dynamics.step(self._rows, tokens)
         infos: dict[str, Any] = {}
-        reward = np.zeros(self.num_envs)
-        terminated = np.zeros(self.num_envs, np.bool_)
-        truncated = np.zeros(self.num_envs, np.bool_)
-        if len(live):
-            every = slice(None) if len(over) == 0 else live
-            moved = self._dynamics.step(self._rows, tokens[every], every)
-            reward[every] = moved.reward
-            terminated[every], truncated[every] = moved.terminated, moved.truncated
-            ended = None
-            if moved.outcome is not None:
-                ended = live[moved.outcome.rows], moved.outcome.infos()
-            if ended is not None and self.autoreset_mode == AutoresetMode.SAME_STEP:
-                self._restart(*ended, live, moved.illegal, infos)
-            else:
-                self._add(infos, live, {"illegal": moved.illegal})
-                if ended is not None:
-                    self._add(infos, *ended)
-        if len(over):
-            self._start(over, infos)
-        return self._observe(infos, self._all), reward, terminated, truncated, infos
+        ended = None
+        if moved.outcome is not None:
+            ended = moved.outcome.rows, moved.outcome.infos()
+        if ended is not None and self.autoreset_mode == AutoresetMode.SAME_STEP:
+            self._restart(*ended, moved.illegal, infos)
+        else:
+            if len(begins) < self.num_envs:
+                infos |= {"illegal": moved.illegal, "_illegal": live}
+            if ended is not None:
+                self._add(infos, *ended)
+        if len(begins):
+            self._start(begins, infos)
+        observation = self._observe(infos, self._all)
+        return observation, moved.reward, moved.terminated, moved.truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return which actions are legal now, bool [N, actions]."""
@@ -202,6 +202,21 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
     def candidates(self) -> Allowed:
         """Return the legal actions of every row, ragged: `indptr` [N + 1] and `tokens`."""
         return self._surface.candidates(self._rows)
+
+    def set_scores(self, rows: IntArray, scores: NDArray[np.floating[Any]]) -> None:
+        """Rank rows in their groups: the highest score first, before the step that ends a group.
+
+        Args:
+            rows: [n] row numbers.
+            scores: [n] finite; the log-probability of the row's title, for example.
+
+        Raises:
+            ValueError: There are no groups, or a score is not finite.
+        """
+        if not isinstance(self._dynamics, GroupedDynamics):
+            raise ValueError("`set_scores` ranks the rows of a group; make it with `group_size=G`.")
+        assert isinstance(self._rows, GroupRows)
+        self._dynamics.set_scores(self._rows, rows, scores)
 
     def render(self) -> tuple[str, ...] | None:
         """Return each row's picture as text under `render_mode="ansi"`."""
@@ -214,51 +229,43 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         """Return a copy of all rows, their places in the shards and their generators."""
         return {
             "rows": self._rows.state(),
-            "served": self._served.copy(),
             "begun": self._begun,
-            "random": self._random.state(),
+            "schedule": self._schedule.state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a state of `get_state` (of an environment with the same arguments)."""
         self._rows.restore(state["rows"])
-        self._served[...] = state["served"]
         self._begun = state["begun"]
-        self._random.restore(state["random"])
+        self._schedule.restore(state["schedule"])
+
+    def _set_spaces(self) -> None:
+        self.single_observation_space = self._surface.observation_space
+        self.single_action_space = self._surface.action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def _start(
         self, rows: IntArray, infos: dict[str, Any], options: dict[str, Any] | None = None
     ) -> None:
         """Begin an episode in some rows with their next examples."""
-        chosen = chosen_example(options, len(self._dynamics.examples))
-        num_passes: IntArray = np.zeros(len(rows), np.int64)
-        if chosen is not None:
-            example = np.broadcast_to(chosen, (self.num_envs,))[rows]
-        elif self._training:
-            example = self._random.draw(rows)
-        else:
-            example, num_passes = ordered_example(
-                self._served[rows],
-                self._shards[rows],
-                self._num_shards,
-                len(self._dynamics.examples),
-            )
-            self._served[rows] += 1
+        example, num_passes = self._schedule.next(rows, options)
         self._dynamics.start(self._rows, example, rows)
-        self._add(infos, rows, {"example": example, "pass": num_passes})
+        reachable = self._dynamics.hidden.reachable[example]
+        values = {"example": example, "pass": num_passes, "target_reachable": reachable}
+        self._add(infos, rows, values)
 
     def _restart(
         self,
         rows: IntArray,
         final: dict[str, Any],
-        live: IntArray,
         illegal: BoolArray,
         infos: dict[str, Any],
     ) -> None:
         """Set the last observation and info of ended rows aside and begin them anew."""
         final_info: dict[str, Any] = {}
         observation = self._observe(final_info, rows)
-        self._add(final_info, rows, {"illegal": illegal[np.isin(live, rows)], **final})
+        self._add(final_info, rows, {"illegal": illegal[rows], **final})
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in rows.tolist():  # Gymnasium asks for one dict a row here
             final_obs[row] = {name: column[row] for name, column in observation.items()}
@@ -266,9 +273,8 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         ended[rows] = True
         infos |= {"final_obs": final_obs, "_final_obs": ended}
         infos |= {"final_info": final_info, "_final_info": ended.copy()}
-        going = np.flatnonzero(~ended)
-        if len(going):
-            self._add(infos, going, {"illegal": illegal[going]})
+        if not ended.all():
+            infos |= {"illegal": np.where(ended, False, illegal), "_illegal": ~ended}
         self._start(rows, infos)
 
     def _observe(self, infos: dict[str, Any], rows: IntArray) -> Observations:
@@ -281,15 +287,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
 
     def _add(self, infos: dict[str, Any], rows: IntArray, values: dict[str, Any]) -> None:
         """Spread values of some rows over [N] arrays, each with its mask `_key`."""
-        for key, value in values.items():
-            if isinstance(value, dict):
-                infos[key] = {}
-                self._add(infos[key], rows, value)
-            else:
-                infos[key] = np.zeros((self.num_envs, *value.shape[1:]), value.dtype)
-                infos[key][rows] = value
-            infos[f"_{key}"] = np.zeros(self.num_envs, np.bool_)
-            infos[f"_{key}"][rows] = True
+        infos |= spread(values, rows, self.num_envs)
 
     def _check_actions(self, actions: IntArray) -> IntArray:
         actions = np.asarray(actions)

@@ -27,7 +27,9 @@ LAYERS = (
     {"catalogue", "trie"},
     {"filters", "prompts", "datasets", "games"},
     {"task"},
+    {"moves", "moves_numba"},
     {"dynamics"},
+    {"groups"},
     {"env", "vector_env"},
     {"wrappers"},
 )

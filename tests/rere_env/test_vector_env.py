@@ -57,6 +57,8 @@ def some_actions(env, rng, legal):
         {"slate_size": 8, "mask": "lazy"},
         {"on_illegal": "noop", "max_tokens": 9},
         {"token_ids": "model", "reward": "hit"},
+        {"exclude": "history"},
+        {"exclude": ["i0", "i3"], "backend": "numba"},
     ],
     ids=str,
 )

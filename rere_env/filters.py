@@ -1,0 +1,251 @@
+"""Which titles a user may not be shown: those of the history, those out of stock, or any others.
+
+A filter hides titles, from everybody or from some examples. What the slate holds already is hidden
+by the dynamics themselves. Knows catalogue, batches and the leaves of a trie; no tokens.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rere_env.catalogue import Catalogue
+from rere_env.trie import Trie
+from rere_env.types import NO_ITEM, Batch, BoolArray, IntArray
+
+__all__ = [
+    "Combined",
+    "Exclude",
+    "Filter",
+    "Hidden",
+    "HiddenLeaves",
+    "HideHistory",
+    "HideItems",
+    "OutOfStock",
+    "find_filter",
+    "hidden_leaves",
+    "hidden_titles",
+]
+
+
+class Hidden(NamedTuple):
+    """Hidden titles, ragged (CSR): example i owns `indptr[i]:indptr[i + 1]`."""
+
+    indptr: IntArray  # [B + 1]
+    titles: IntArray  # [total] ascending and distinct within an example
+
+    def of(self, row: int) -> IntArray:
+        """Return the titles hidden from one example."""
+        return self.titles[self.indptr[row] : self.indptr[row + 1]]
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Says which titles are hidden. One meaning everywhere: masks, search, loss, evaluation."""
+
+    def from_all(self, catalogue: Catalogue) -> IntArray:
+        """Return the title ids hidden from everybody, in any order."""
+        ...
+
+    def from_each(self, catalogue: Catalogue, batch: Batch) -> Hidden:
+        """Return the title ids hidden from each example."""
+        ...
+
+
+class HideHistory:
+    """Hide every title of which the user has had an item."""
+
+    def from_all(self, catalogue: Catalogue) -> IntArray:
+        """Return nothing."""
+        return np.zeros(0, np.int64)
+
+    def from_each(self, catalogue: Catalogue, batch: Batch) -> Hidden:
+        """Return the titles of each history."""
+        row, column = np.nonzero(batch.history != NO_ITEM)
+        return _ragged(row, catalogue.item_title[batch.history[row, column]], len(batch))
+
+
+class OutOfStock:
+    """Hide, from everybody, the titles of which no item is left."""
+
+    def __init__(self, item_keys: Iterable[str]) -> None:
+        """Take the items that are not available, by the keys of the user's files."""
+        self.item_keys = frozenset(item_keys)
+
+    def from_all(self, catalogue: Catalogue) -> IntArray:
+        """Return the titles whose items are all unavailable.
+
+        Raises:
+            KeyError: The catalogue has no such item.
+        """
+        gone = np.zeros(catalogue.num_items, np.bool_)
+        gone[[catalogue.item_id(key) for key in self.item_keys]] = True
+        left = np.bincount(catalogue.item_title[~gone], minlength=catalogue.num_titles)
+        return np.flatnonzero(left == 0)
+
+    def from_each(self, catalogue: Catalogue, batch: Batch) -> Hidden:
+        """Return nothing."""
+        return _nothing(len(batch))
+
+
+class HideItems:
+    """Hide the titles of any items that a function names for each example."""
+
+    def __init__(self, items: Callable[[Batch], Sequence[IntArray]]) -> None:
+        """Take a function `batch of B -> B arrays of item ids`."""
+        self.items = items
+
+    def from_all(self, catalogue: Catalogue) -> IntArray:
+        """Return nothing."""
+        return np.zeros(0, np.int64)
+
+    def from_each(self, catalogue: Catalogue, batch: Batch) -> Hidden:
+        """Return the titles of the named items.
+
+        Raises:
+            ValueError: Not one array an example, or an item id that the catalogue does not have.
+        """
+        items = [np.asarray(found, np.int64).reshape(-1) for found in self.items(batch)]
+        if len(items) != len(batch):
+            raise ValueError(
+                f"`HideItems` got {len(items)} arrays of item ids for {len(batch)} examples; "
+                "return one for each, empty where nothing is hidden."
+            )
+        flat = np.concatenate([*items, np.zeros(0, np.int64)])
+        if len(flat) and not 0 <= flat.min() <= flat.max() < catalogue.num_items:
+            raise ValueError(
+                f"`HideItems` got item ids from {flat.min()} to {flat.max()}, but the catalogue "
+                f"has 0..{catalogue.num_items - 1}; use `catalogue.item_id(key)`."
+            )
+        row = np.repeat(np.arange(len(batch)), [len(found) for found in items])
+        return _ragged(row, catalogue.item_title[flat], len(batch))
+
+
+class Combined:
+    """Hide what any of several filters hides."""
+
+    def __init__(self, *filters: Filter) -> None:
+        """Take the filters."""
+        self.filters = filters
+
+    def from_all(self, catalogue: Catalogue) -> IntArray:
+        """Return the union."""
+        found = [each.from_all(catalogue) for each in self.filters]
+        return np.unique(np.concatenate([*found, np.zeros(0, np.int64)]))
+
+    def from_each(self, catalogue: Catalogue, batch: Batch) -> Hidden:
+        """Return the union by example."""
+        found = [each.from_each(catalogue, batch) for each in self.filters]
+        row = [np.repeat(np.arange(len(batch)), np.diff(hidden.indptr)) for hidden in found]
+        empty = np.zeros(0, np.int64)
+        return _ragged(
+            np.concatenate([*row, empty]),
+            np.concatenate([*(hidden.titles for hidden in found), empty]),
+            len(batch),
+        )
+
+
+Exclude: TypeAlias = str | Filter | Iterable[str] | None
+"""`"history"`, a list of unavailable item keys, a `Filter`, or None."""
+
+
+def find_filter(exclude: Exclude) -> Filter | None:
+    """Return the filter that `exclude` asks for.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    if exclude is None or isinstance(exclude, Filter):
+        return exclude
+    if exclude == "history":
+        return HideHistory()
+    if isinstance(exclude, str):
+        raise ValueError(
+            f"`exclude` (={exclude!r}) must be None, 'history', a list of item keys that are out "
+            "of stock, or a Filter."
+        )
+    return OutOfStock(exclude)
+
+
+def hidden_titles(exclude: Filter, catalogue: Catalogue, batch: Batch) -> Hidden:
+    """Return all titles that a filter hides from each example."""
+    gone = np.unique(exclude.from_all(catalogue))
+    own = exclude.from_each(catalogue, batch)
+    row = np.repeat(np.arange(len(batch)), np.diff(own.indptr))
+    everybody = np.repeat(np.arange(len(batch)), len(gone))
+    return _ragged(
+        np.concatenate([row, everybody]),
+        np.concatenate([own.titles, np.tile(gone, len(batch))]),
+        len(batch),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HiddenLeaves:
+    """What a filter hides from the examples of a split, as leaves of a trie.
+
+    Attributes:
+        remaining: [S] int32, titles below each node that are not hidden from everybody.
+        indptr: [B + 1] int64, example i's own leaves are `indptr[i]:indptr[i + 1]`.
+        leaf: [total] int32, leaves hidden from one example (and not from everybody).
+        reachable: [B] bool, the target is not hidden.
+        num_shown: [B] int64, titles that can be shown.
+    """
+
+    remaining: NDArray[np.int32]
+    indptr: NDArray[np.int64]
+    leaf: NDArray[np.int32]
+    reachable: BoolArray
+    num_shown: NDArray[np.int64]
+
+    @property
+    def width(self) -> int:
+        """Most leaves hidden from one example."""
+        return int(np.diff(self.indptr).max(initial=0))
+
+
+def hidden_leaves(
+    exclude: Filter | None, catalogue: Catalogue, trie: Trie, batch: Batch
+) -> HiddenLeaves:
+    """Find what a filter hides from the examples of a split; done once, O(nodes + hidden)."""
+    below = trie.hi - trie.lo
+    if exclude is None:
+        return HiddenLeaves(
+            remaining=below,
+            indptr=np.zeros(len(batch) + 1, np.int64),
+            leaf=np.zeros(0, np.int32),
+            reachable=np.ones(len(batch), np.bool_),
+            num_shown=np.full(len(batch), trie.num_titles),
+        )
+    gone = np.zeros(trie.num_titles, np.bool_)  # by leaf
+    gone[trie.title_leaf[exclude.from_all(catalogue)]] = True
+    gone_before = np.concatenate([[0], np.cumsum(gone)]).astype(np.int32)
+    hidden = exclude.from_each(catalogue, batch)
+    leaf = trie.title_leaf[hidden.titles]
+    row = np.repeat(np.arange(len(batch)), np.diff(hidden.indptr))[~gone[leaf]]
+    leaf = leaf[~gone[leaf]]
+    count = np.bincount(row, minlength=len(batch))
+    target = trie.title_leaf[batch.target_title]
+    reachable = ~gone[target]
+    reachable[row[leaf == target[row]]] = False
+    return HiddenLeaves(
+        remaining=below - (gone_before[trie.hi] - gone_before[trie.lo]),
+        indptr=np.concatenate([[0], np.cumsum(count)]),
+        leaf=leaf,
+        reachable=reachable,
+        num_shown=trie.num_titles - int(gone.sum()) - count,
+    )
+
+
+def _ragged(row: IntArray, title: IntArray, num_rows: int) -> Hidden:
+    """Sort and make distinct the titles of each row."""
+    size = int(title.max(initial=0)) + 1
+    pairs = np.unique(row.astype(np.int64) * size + title)
+    indptr = np.searchsorted(pairs // size, np.arange(num_rows + 1))
+    return Hidden(indptr, pairs % size)
+
+
+def _nothing(num_rows: int) -> Hidden:
+    return Hidden(np.zeros(num_rows + 1, np.int64), np.zeros(0, np.int64))
