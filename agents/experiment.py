@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from agents.backbones import Backbone, load_backbone
 from agents.config import TrainConfig
@@ -36,6 +37,7 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     """Run the main job from the start; return the run's folder."""
     dataset = load_data(config.data, config.history_length)
     _check_split(dataset, config.train_split)
+    disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
     accelerator = make_accelerator(config)  # what is impossible fails before anything is written
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
     [name] = broadcast_object_list([name or config.default_name()])  # one clock for all processes
@@ -48,6 +50,7 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
 
 def resume(path: Path) -> Path:
     """Continue a stopped run from its last saved state; on the CPU bit for bit."""
+    disable_progress_bar()
     run = RunFolder.open(path)
     config = TrainConfig(**run.read_config())
     dataset = load_data(config.data, config.history_length)

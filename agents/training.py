@@ -4,9 +4,11 @@ The stage itself (what one update does) is a `Learner`; the engine is accelerate
 Everything random is a function of (seed, step), so a resumed run repeats an unbroken one.
 """
 
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -169,7 +171,8 @@ class _Loop:
             self.run.save_progress(self.progress, self._save_state)
 
     def _save_state(self, folder: Path) -> None:
-        self.accelerator.save_state(str(folder / "state"))
+        with _tied_weights_unsaid():
+            self.accelerator.save_state(str(folder / "state"))
         self.learner.save_extra(folder)
 
     def log(self, measures: dict[str, float], started: float) -> None:
@@ -188,6 +191,18 @@ class _Loop:
     def out_of_patience(self) -> bool:
         patience = self.settings.patience
         return patience is not None and self.progress.num_worse > patience
+
+
+@contextmanager
+def _tied_weights_unsaid() -> Iterator[None]:
+    """Keep accelerate from warning at every save that tied weights are stored once."""
+    logger = logging.getLogger("accelerate.utils.other")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _due(step: int, num_steps: int, times: int) -> bool:
