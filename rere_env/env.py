@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from rere_env.render import ansi, scene
+from rere_env.display import RENDER_MODES, display
 from rere_env.rows import Allowed, OnIllegal
 from rere_env.schedule import check_shard, chosen_example, is_training, ordered_example
 from rere_env.surface import MaskStyle, Surface, TokenIds, make_surface
@@ -38,7 +38,7 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
     `is_success`. With `mask="info"` each of them: `action_mask` int8 [actions].
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012 - gym's
+    metadata: dict[str, Any] = {"render_modes": [*RENDER_MODES], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
             illegal_reward: Reward of an illegal token.
             max_tokens: Steps until truncation; default none ("noop": 2 K longest titles).
             shard: (i, N): serve examples i, i + N, ... of an evaluation split.
-            render_mode: "ansi" or None.
+            render_mode: "ansi", "human" (reset and step show themselves) or "rgb_array".
         """
         self._surface = make_surface(
             task,
@@ -122,6 +122,8 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
         example, num_passes = self._next_example(options)
         self._dynamics.start(self._rows, np.array([example]))
         info: dict[str, Any] = {"example": example, "pass": num_passes}
+        if self.render_mode == "human":
+            self.render()
         return self._observe(info), info
 
     def step(
@@ -144,6 +146,8 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
         if moved.outcome is not None:
             info |= _first_row(moved.outcome.infos())
         observation = self._observe(info)
+        if self.render_mode == "human":
+            self.render()
         return (
             observation,
             float(moved.reward[0]),
@@ -161,12 +165,13 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
         """Return the legal actions ragged: `indptr` [2] and `tokens`."""
         return self._surface.candidates(self._rows)
 
-    def render(self) -> str | None:
-        """Return the picture as text under `render_mode="ansi"`."""
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing: make the environment with render_mode='ansi'.")
-            return None
-        return ansi(scene(self._dynamics, self._rows, 0))
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """Return the picture: text ("ansi") or uint8 [height, width, 3] ("rgb_array").
+
+        Under "human" it is shown on stdout, and by `reset` and `step` too; returns None.
+        """
+        pictures = display(self.render_mode, self._dynamics, self._rows)
+        return None if pictures is None else pictures[0]
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of the episode, the place in the shard and the generator."""

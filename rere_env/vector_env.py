@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from rere_env.display import display
 from rere_env.env import ReReEnv, check_render_mode
-from rere_env.render import ansi, scene
 from rere_env.rows import Allowed, OnIllegal
 from rere_env.schedule import (
     RandomExamples,
@@ -154,6 +153,8 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         self._begun = True
         infos: dict[str, Any] = {}
         self._start(rows, infos, options)
+        if self.render_mode == "human":
+            self.render()
         return self._observe(infos, rows), infos
 
     def step(
@@ -193,6 +194,8 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
                     self._add(infos, *ended)
         if len(over):
             self._start(over, infos)
+        if self.render_mode == "human":
+            self.render()
         return self._observe(infos, self._all), reward, terminated, truncated, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -203,12 +206,9 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         """Return the legal actions of every row, ragged: `indptr` [N + 1] and `tokens`."""
         return self._surface.candidates(self._rows)
 
-    def render(self) -> tuple[str, ...] | None:
-        """Return each row's picture as text under `render_mode="ansi"`."""
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing: make the environment with render_mode='ansi'.")
-            return None
-        return tuple(ansi(scene(self._dynamics, self._rows, row)) for row in range(self.num_envs))
+    def render(self) -> tuple[str, ...] | tuple[NDArray[np.uint8], ...] | None:
+        """Return one picture a row, as `ReReEnv.render` does."""
+        return display(self.render_mode, self._dynamics, self._rows)
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of all rows, their places in the shards and their generators."""
