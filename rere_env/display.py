@@ -16,7 +16,7 @@ from rere_env.raster import raster
 from rere_env.render import ansi, scene
 from rere_env.rows import Rows
 
-__all__ = ["RENDER_MODES", "display", "show", "use_color"]
+__all__ = ["RENDER_MODES", "display", "encodable", "show", "use_color"]
 
 RENDER_MODES = ("ansi", "human", "rgb_array")
 
@@ -45,13 +45,18 @@ def display(
 
 def show(text: str, stream: TextIO) -> None:
     """Write text; on a terminal in place of what stood there."""
-    encoding = stream.encoding or "utf-8"
-    text = text.encode(encoding, "replace").decode(encoding)
+    text = encodable(text, stream)
     if _is_terminal(stream):
         # Overwritten line by line, not cleared first: a picture that changes does not flicker.
         text = HOME + text.replace("\n", f"{CLEAR_LINE}\n") + CLEAR_BELOW
     stream.write(text)
     stream.flush()
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Put a question mark for each character that a stream cannot encode."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def use_color(stream: TextIO) -> bool:

@@ -6,16 +6,13 @@ the slate; on the right the title in the making and what may follow, in the end 
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 from unicodedata import combining, normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rere_env.render import SHOWN, Scene
-
-if TYPE_CHECKING:
-    from PIL import ImageDraw, ImageFont
 
 __all__ = ["raster"]
 
@@ -66,7 +63,7 @@ def raster(scene: Scene) -> NDArray[np.uint8]:
 class _Page:
     """Draws in pixels of the finished picture."""
 
-    draw: "ImageDraw.ImageDraw"
+    draw: Any  # a PIL.ImageDraw.ImageDraw
 
     def text(self, x: float, y: float, text: str, size: int = BODY, fill: str = INK) -> float:
         """Write from x on; return where the text ends."""
@@ -234,7 +231,8 @@ def _wrap(text: str, size: int, width: float, *, keep_end: bool = False) -> list
 
 
 def _length(text: str, size: int) -> float:
-    return _font(size).getlength(_drawable(text)) / SCALE
+    length: float = _font(size).getlength(_drawable(text))
+    return length / SCALE
 
 
 def _drawable(text: str) -> str:
@@ -245,7 +243,7 @@ def _drawable(text: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
+def _font(size: int) -> Any:  # noqa: ANN401 - a PIL.ImageFont.FreeTypeFont
     from PIL import ImageFont
 
     return ImageFont.load_default(size * SCALE)

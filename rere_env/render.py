@@ -13,7 +13,7 @@ from rere_env.rows import Rows
 from rere_env.trie import EOS
 from rere_env.types import IntArray
 
-__all__ = ["Scene", "ansi", "scene"]
+__all__ = ["END", "Scene", "ansi", "cut", "printable", "scene"]
 
 SHOWN = 12
 """Most continuations that a picture lists."""
@@ -75,7 +75,7 @@ def scene(dynamics: Dynamics, rows: Rows, row: int) -> Scene:
         history_length=dynamics.task.history_length,
         slate=tuple(_title(dynamics, title) for title in _titles(rows.slate[row])),
         slate_size=dynamics.rules.slate_size,
-        prefix=_printable(_text(dynamics, _prefix(rows, row))),
+        prefix=printable(_text(dynamics, _prefix(rows, row))),
     )
     if rows.finished[row]:
         return _with_answer(begun, dynamics, rows, row)
@@ -95,30 +95,29 @@ def ansi(scene: Scene, *, color: bool = False) -> str:
 
     heading, faint, green, red = "1", "2", "1;32", "1;31"
     lines = [paint("history", heading) + paint(", oldest first", faint)]
-    lines += [f"   . {_cut(title)}" for title in scene.history] or ["   (none)"]
+    lines += [f"   . {cut(title)}" for title in scene.history] or ["   (none)"]
     lines.append(
         paint("slate", heading)
         + paint(f", best first ({len(scene.slate)} of {scene.slate_size})", faint)
     )
     for place, title in enumerate(scene.slate, start=1):
         if place == scene.target_rank:
-            lines.append(paint(f"  {place:>2} {_cut(title)}  <- the target", green))
+            lines.append(paint(f"  {place:>2} {cut(title)}  <- the target", green))
         else:
-            lines.append(f"  {place:>2} {_cut(title)}")
+            lines.append(f"  {place:>2} {cut(title)}")
     if scene.target is None:
-        written = _cut(scene.prefix, keep_end=True)
+        written = cut(scene.prefix, keep_end=True)
         lines.append(f"  {len(scene.slate) + 1:>2} " + paint(f"{written}_", heading))
-        lines.append(
-            paint("next token", heading)
-            + paint(f", with the titles it leaves of {scene.num_remaining:,}", faint)
-        )
-        lines += _table(scene.continuations)
-        if scene.num_hidden:
-            lines.append(paint(f"        ... {scene.num_hidden} more", faint))
+        if scene.continuations:
+            note = f", with the titles it leaves of {scene.num_remaining:,}"
+            lines += [paint("next token", heading) + paint(note, faint)]
+            lines += _table(scene.continuations)
+        if scene.continuations and scene.num_hidden:
+            lines.append(paint(f"        ... {scene.num_hidden:,} more", faint))
     else:
         lines.append(paint("target", heading))
         verdict = paint(f"({_verdict(scene)})", green if scene.target_rank else red)
-        lines.append(f"   > {_cut(scene.target)} {verdict}")
+        lines.append(f"   > {cut(scene.target)} {verdict}")
     return "\n".join(lines) + "\n"
 
 
@@ -168,7 +167,7 @@ def _prefix(rows: Rows, row: int) -> list[int]:
 
 
 def _title(dynamics: Dynamics, title: int) -> str:
-    return _printable(dynamics.task.decode_title(title))
+    return printable(dynamics.task.decode_title(title))
 
 
 def _text(dynamics: Dynamics, local: Sequence[int]) -> str:
@@ -180,10 +179,10 @@ def _word(before: str, after: str) -> str:
     """Return the word that a token adds; where it goes on with a word, that word as it becomes."""
     adds = not before or after.startswith(f"{before} ")
     start = len(before) if adds else before.rfind(" ") + 1
-    return _printable(after[start:]).strip() or BLANK
+    return printable(after[start:]).strip() or BLANK
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Replace what would move the cursor or worse: titles come from anywhere."""
     return "".join(char if char.isprintable() else " " for char in text)
 
@@ -197,12 +196,13 @@ def _verdict(scene: Scene) -> str:
 def _table(continuations: tuple[tuple[str, int], ...]) -> list[str]:
     """Lay tokens out in columns, row by row: counts to the right, tokens to the left."""
     width = WIDTH // COLUMNS - 8
-    cells = [f"{count:>7} {_cut(token, width):<{width}}" for token, count in continuations]
+    cells = [f"{count:>7} {cut(token, width):<{width}}" for token, count in continuations]
     rows = range(0, len(cells), COLUMNS)
     return ["".join(cells[start : start + COLUMNS]).rstrip() for start in rows]
 
 
-def _cut(text: str, width: int = WIDTH, *, keep_end: bool = False) -> str:
+def cut(text: str, width: int = WIDTH, *, keep_end: bool = False) -> str:
+    """Shorten a text to a number of characters; dots stand for what is missing."""
     if len(text) <= width:
         return text
     return "..." + text[3 - width :] if keep_end else text[: width - 3] + "..."

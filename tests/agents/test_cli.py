@@ -1,6 +1,8 @@
 """Every command of `rere`, run for real on a small data set."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,7 +154,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     """Killed in either stage and resumed, a run logs and scores what an unbroken one does."""
     update = learner.update
 
-    def dies(self, at: int) -> dict[str, float]:  # noqa: ANN001
+    def dies(self, at: int) -> dict[str, float]:
         if at == step:
             raise KeyboardInterrupt
         return update(self, at)
@@ -197,7 +199,7 @@ def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["evaluate"], ["recommend"], ["data", "build"], ["bench"]]
+    "command", [[], ["train"], ["evaluate"], ["recommend"], ["play"], ["data", "build"], ["bench"]]
 )
 def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command has a --help that says what it does."""
@@ -205,3 +207,16 @@ def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) ->
         main([*command, "--help"])
     assert exit_.value.code == 0
     assert len(capsys.readouterr().out.splitlines()) > 8
+
+
+def test_a_command_names_the_library_it_lacks() -> None:
+    """Without torch, what needs it says which extra brings it: status 1, no traceback."""
+    code = (
+        "import sys; sys.modules['torch'] = None; from agents.cli import main; "
+        "sys.exit(main(['evaluate', 'runs/mine']))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1
+    assert process.stderr == "rere needs torch: pip install 'rere-env[llm]'\n"
