@@ -164,7 +164,7 @@ def _continuations(page: _Page, scene: Scene, y: float) -> None:
     note = f"titles it leaves, of {scene.num_remaining:,}"
     page.label(RIGHT, RIGHT_END, y, "Next token", note)
     y += LABEL
-    most = max(count for _, count in scene.continuations)
+    most = max([1, *(count for _, count in scene.continuations)])
     for token, count in scene.continuations:
         page.text(RIGHT, y, _fit(token, BODY, BAR - RIGHT - 12))
         length = max((BAR_END - BAR) * count / most, 2)
