@@ -14,8 +14,6 @@ from agents.commands import play as command
 from agents.play import Game, play
 from rere_env import Batch, ReReEnv, Task
 
-Play = Callable[..., Game]
-
 
 @pytest.fixture
 def game(animal_task: Task) -> Game:
