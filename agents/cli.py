@@ -1,4 +1,4 @@
-"""`rere`: train, evaluate, recommend, build data, benchmark. Only parses; commands do the work."""
+"""`rere`: train, evaluate, recommend, play, data, bench. Only parses; commands do the work."""
 
 import sys
 
@@ -18,10 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         from agents.commands import Command
     except ImportError as error:
-        if (error.name or "").split(".")[0] not in NEEDS:
-            raise
-        print(f"rere needs {error.name}: pip install 'rere-env[llm]'", file=sys.stderr)
-        return 1
+        return _name_the_extra(error)
     command: Command = tyro.cli(
         Command,
         prog="rere",
@@ -32,12 +29,21 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         command.run()
+    except ImportError as error:
+        return _name_the_extra(error)
     except (FileExistsError, FileNotFoundError, KeyError, ValueError) as error:
         # What a user can mend: the message says how, a traceback would only hide it.
         text = error.args[0] if isinstance(error, KeyError) else error
         print(f"rere: {text}", file=sys.stderr)
         return 2
     return 0
+
+
+def _name_the_extra(error: ImportError) -> int:
+    if (error.name or "").split(".")[0] not in NEEDS:
+        raise error
+    print(f"rere needs {error.name}: pip install 'rere-env[llm]'", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

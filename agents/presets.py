@@ -3,11 +3,30 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from agents.training import StageSettings
-
-__all__ = ["Preset", "PresetName", "choose_preset"]
+__all__ = ["Preset", "PresetName", "StageSettings", "choose_preset"]
 
 PresetName = Literal["default", "smoke"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSettings:
+    """How long and how fast a stage trains.
+
+    Attributes:
+        learning_rate: Peak of the schedule.
+        warmup_share: Share of the steps in which it rises from 0.
+        weight_decay: Of AdamW.
+        num_evaluations: Validations, evenly spread, besides the one before the first step.
+        patience: Validations without a better one before the stage stops; None: never.
+        num_saves: How often the state to resume from is saved, evenly spread.
+    """
+
+    learning_rate: float
+    warmup_share: float = 0.03
+    weight_decay: float = 0.0
+    num_evaluations: int = 8
+    patience: int | None = None
+    num_saves: int = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

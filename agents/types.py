@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Advantage", "Candidates", "Loss", "LossInputs", "Support"]
 
@@ -45,19 +47,19 @@ class LossInputs:
             gradient; None where it is not known (`support="vocabulary"`).
     """
 
-    logprobs: Tensor
-    old_logprobs: Tensor
-    ref_logprobs: Tensor
-    mask: Tensor
-    advantages: Tensor
-    rewards: Tensor
-    is_target: Tensor
+    logprobs: "Tensor"
+    old_logprobs: "Tensor"
+    ref_logprobs: "Tensor"
+    mask: "Tensor"
+    advantages: "Tensor"
+    rewards: "Tensor"
+    is_target: "Tensor"
     num_candidates: int
-    exact_kl: Tensor | None = None
+    exact_kl: "Tensor | None" = None
 
 
-Advantage: TypeAlias = Callable[[Tensor], Tensor]
+Advantage: TypeAlias = "Callable[[Tensor], Tensor]"
 """`rewards [B, G] -> advantages [B, G]`."""
 
-Loss: TypeAlias = Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]
+Loss: TypeAlias = "Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]"
 """`LossInputs -> (scalar, metrics)`; scalars of the parts of a step add up to its loss."""

@@ -12,9 +12,9 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from rere_env.display import RENDER_MODES, display
 from rere_env.filters import Exclude
 from rere_env.moves import Backend
-from rere_env.render import ansi, scene
 from rere_env.rows import Allowed, OnIllegal
 from rere_env.schedule import check_shard, chosen_example, is_training, ordered_example
 from rere_env.surface import SLATE_SIZE, MaskStyle, Surface, TokenIds, make_surface
@@ -41,7 +41,7 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
     of them: `action_mask` int8 [actions].
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012 - gym's
+    metadata: dict[str, Any] = {"render_modes": [*RENDER_MODES], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
             exclude: Titles never to be written: "history", a list of item keys that are out of
                 stock, or a `Filter`; default: the task's.
             backend: "numpy", "numba" (extra `fast`) or "auto": compiled where it is worth it.
-            render_mode: "ansi" or None.
+            render_mode: "ansi", "human" (reset and step show themselves) or "rgb_array".
         """
         self._surface = make_surface(
             task,
@@ -136,6 +136,8 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
             "pass": num_passes,
             "target_reachable": bool(self._dynamics.hidden.reachable[example]),
         }
+        if self.render_mode == "human":
+            self.render()
         return self._observe(info), info
 
     def step(
@@ -158,6 +160,8 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
         if moved.outcome is not None:
             info |= _first_row(moved.outcome.infos())
         observation = self._observe(info)
+        if self.render_mode == "human":
+            self.render()
         return (
             observation,
             float(moved.reward[0]),
@@ -175,12 +179,13 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
         """Return the legal actions ragged: `indptr` [2] and `tokens`."""
         return self._surface.candidates(self._rows)
 
-    def render(self) -> str | None:
-        """Return the picture as text under `render_mode="ansi"`."""
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing: make the environment with render_mode='ansi'.")
-            return None
-        return ansi(scene(self._dynamics, self._rows, 0))
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """Return the picture: text ("ansi") or uint8 [height, width, 3] ("rgb_array").
+
+        Under "human" it is shown on stdout, and by `reset` and `step` too; returns None.
+        """
+        pictures = display(self.render_mode, self._dynamics, self._rows)
+        return None if pictures is None else pictures[0]
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of the episode, the place in the shard and the generator."""

@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from rere_env.display import display
 from rere_env.env import ReReEnv, check_render_mode
 from rere_env.filters import Exclude
 from rere_env.groups import GroupedDynamics, GroupRows, Sync
 from rere_env.infos import spread
 from rere_env.moves import Backend
-from rere_env.render import ansi, scene
 from rere_env.rows import Allowed, OnIllegal
 from rere_env.schedule import Schedule, is_training, row_seeds
 from rere_env.surface import MaskStyle, Surface, TokenIds, make_surface
@@ -161,6 +160,8 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         self._begun = True
         infos: dict[str, Any] = {}
         self._start(rows, infos, options)
+        if self.render_mode == "human":
+            self.render()
         return self._observe(infos, rows), infos
 
     def step(
@@ -192,6 +193,8 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
                 self._add(infos, *ended)
         if len(begins):
             self._start(begins, infos)
+        if self.render_mode == "human":
+            self.render()
         observation = self._observe(infos, self._all)
         return observation, moved.reward, moved.terminated, moved.truncated, infos
 
@@ -218,12 +221,9 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         assert isinstance(self._rows, GroupRows)
         self._dynamics.set_scores(self._rows, rows, scores)
 
-    def render(self) -> tuple[str, ...] | None:
-        """Return each row's picture as text under `render_mode="ansi"`."""
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing: make the environment with render_mode='ansi'.")
-            return None
-        return tuple(ansi(scene(self._dynamics, self._rows, row)) for row in range(self.num_envs))
+    def render(self) -> tuple[str, ...] | tuple[NDArray[np.uint8], ...] | None:
+        """Return one picture a row, as `ReReEnv.render` does."""
+        return display(self.render_mode, self._dynamics, self._rows)
 
     def get_state(self) -> dict[str, Any]:
         """Return a copy of all rows, their places in the shards and their generators."""

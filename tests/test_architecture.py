@@ -42,6 +42,7 @@ LAZY_EXTRAS = {
     "tokenizer": {"transformers", "tokenizers"},
     "datasets": {"polars"},
     "tables": {"polars"},
+    "raster": {"PIL"},
 }
 # A compiled kernel needs numba at its top; test_imports.py sees to it that only use loads it.
 KERNEL_MARK = "numba"

@@ -2,16 +2,14 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from agents.backbones import load_backbone
-from agents.bench.rollout import bench_rollout
-from agents.commands.common import Policy, load_policy
 from agents.config import TrainConfig
-from agents.experiment import load_data, make_accelerator
-from agents.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from agents.commands.common import Policy
 
 __all__ = ["Bench"]
 
@@ -48,6 +46,8 @@ class Bench:
 
     def run(self) -> None:
         """Measure and print."""
+        from agents.bench.rollout import bench_rollout
+
         policy = self._policy()
         result = bench_rollout(
             policy.task,
@@ -67,7 +67,12 @@ class Bench:
                 f"({r['low']:.1f}-{r['high']:.1f})"
             )
 
-    def _policy(self) -> Policy:
+    def _policy(self) -> "Policy":
+        from agents.backbones import load_backbone
+        from agents.commands.common import Policy, load_policy
+        from agents.experiment import load_data, make_accelerator
+        from agents.language_model import LanguageModel
+
         if not self.model.startswith("scratch:"):
             return load_policy(self.model, self.data, self.device)
         config = TrainConfig(model=self.model, data=self.data or "games", device=self.device)

@@ -6,11 +6,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.commands.common import load_policy
-from agents.evaluation import evaluate
-from agents.recommender import LMRecommender
-from agents.reporting.tables import evaluation_table
-
 __all__ = ["Evaluate"]
 
 
@@ -40,6 +35,11 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate and print."""
+        from agents.commands.common import load_policy
+        from agents.evaluation import evaluate
+        from agents.recommender import LMRecommender
+        from agents.reporting.tables import evaluation_table
+
         policy = load_policy(self.run_or_model, self.data, self.device)
         recommender = LMRecommender(
             policy.task, policy.lm, beam=self.beam, support=policy.config.support

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from agents.commands.common import load_policy
-from agents.recommender import LMRecommender
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch
 
@@ -46,6 +44,9 @@ class Recommend:
 
     def run(self) -> None:
         """Search and print."""
+        from agents.commands.common import load_policy
+        from agents.recommender import LMRecommender
+
         if (self.history is None) == (not self.titles):
             raise ValueError('give either --history "12 7 105" or --titles "A" "B".')
         if self.k < 1:

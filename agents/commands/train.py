@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from agents.config import TrainConfig
-from agents.experiment import resume, train
 
 __all__ = ["Train"]
 
@@ -34,6 +33,8 @@ class Train(TrainConfig):
 
     def run(self) -> None:
         """Train, or continue."""
+        from agents.experiment import resume, train
+
         if self.resume is not None:
             resume(self.resume)
             return

@@ -1,6 +1,8 @@
 """Every command of `rere`, run for real on a small data set."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,7 +199,7 @@ def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["evaluate"], ["recommend"], ["data", "build"], ["bench"]]
+    "command", [[], ["train"], ["evaluate"], ["recommend"], ["play"], ["data", "build"], ["bench"]]
 )
 def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command has a --help that says what it does."""
@@ -205,3 +207,35 @@ def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) ->
         main([*command, "--help"])
     assert exit_.value.code == 0
     assert len(capsys.readouterr().out.splitlines()) > 8
+
+
+WITHOUT_TORCH = """
+import sys
+
+class NoTorch:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, NoTorch())
+from agents.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "error"),
+    [
+        (["evaluate", "runs/mine"], 1, "rere needs torch: pip install 'rere-env[llm]'\n"),
+        (["play", "--help"], 0, ""),
+    ],
+)
+def test_only_what_needs_torch_asks_for_it(arguments: list[str], status: int, error: str) -> None:
+    """A command that lacks its library names the extra, without a traceback; others run."""
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (status, error)

@@ -330,37 +330,6 @@ def test_a_reward_is_a_name_or_a_function(tiny_task):
     assert ReReEnv(tiny_task, slate_size=2, reward="hit").task.reward.__name__ == "hit"
 
 
-def test_the_picture_tells_the_story(tiny_task):
-    """History, slate, the title so far, what may follow; in the end the target and its rank."""
-    env = ReReEnv(tiny_task, slate_size=2, render_mode="ansi")
-    env.reset(options={"example": 0})
-    write(env, 5)
-    env.step(int(tiny_task.title_tokens[0][0]))
-    assert env.render() == (
-        "history\n"
-        "   . Star Quest\n"
-        "   . Star Quest II\n"
-        "slate (1 of 2)\n"
-        "   1 Dog Show\n"
-        "   2 Star_\n"
-        "next (2 legal, titles below each)\n"
-        "   Quest 2  Farm 1\n"
-    )
-    for token in tiny_task.title_tokens[2][1:]:
-        env.step(int(token))
-    assert env.render().endswith(
-        "slate (2 of 2)\n   1 Dog Show\n   2 Star Farm  <- the target\ntarget: Star Farm (rank 2)\n"
-    )
-
-
-def test_rendering_without_a_mode_warns(tiny_task):
-    """As in Gymnasium's own environments."""
-    env = ReReEnv(tiny_task, slate_size=1)
-    env.reset(seed=0)
-    with pytest.warns(UserWarning, match="render_mode='ansi'"):
-        assert env.render() is None
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

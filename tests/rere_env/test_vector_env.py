@@ -262,15 +262,6 @@ def test_infos_can_be_split_into_one_dict_a_row(tiny_task):
     assert "slate" not in infos[1]
 
 
-def test_rendering_gives_one_picture_a_row(tiny_task):
-    """As `SyncVectorEnv` does."""
-    env = ReReVectorEnv(2, tiny_task, slate_size=2, render_mode="ansi")
-    env.reset(options={"example": [0, 5]})
-    first, second = env.render()
-    assert first.startswith("history\n   . Star Quest\n   . Star Quest II\n")
-    assert second.startswith("history\n   . Dog Show\n   . Pinball\n")
-
-
 def test_a_disabled_env_refuses_to_step_finished_rows(tiny_task):
     """The remedy is named."""
     env = ReReVectorEnv(2, tiny_task, slate_size=1, autoreset_mode="Disabled")
