@@ -32,11 +32,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         command.run()
-    except (FileExistsError, FileNotFoundError, KeyError, ValueError) as error:
+    except (ConnectionError, FileExistsError, FileNotFoundError, KeyError, ValueError) as error:
         # What a user can mend: the message says how, a traceback would only hide it.
         text = error.args[0] if isinstance(error, KeyError) else error
         print(f"rere: {text}", file=sys.stderr)
         return 2
+    except ImportError as error:
+        if "rere-env[" not in str(error):  # ours name the extra
+            raise
+        print(f"rere: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -40,6 +40,7 @@ LAZY_EXTRAS = {
     "tokenizer": {"transformers", "tokenizers"},
     "datasets": {"polars"},
     "tables": {"polars"},
+    "offline_minari": {"minari"},
 }
 # A compiled kernel needs numba at its top; test_imports.py sees to it that only use loads it.
 KERNEL_MARK = "numba"
