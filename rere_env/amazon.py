@@ -8,6 +8,7 @@ import ast
 import gzip
 import html
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -20,6 +21,8 @@ from rere_env.tables import write_csv
 __all__ = ["convert_amazon"]
 
 REPORT_EVERY = 10_000  # lines
+
+_ASIN = re.compile(rb"""["']asin["']\s*:\s*["']([^"']+)["']""")
 
 
 def convert_amazon(
@@ -110,7 +113,7 @@ def _read_reviews(
 
 def _read_titles(path: Path, wanted: set[str], progress: Progress | None) -> dict[str, str]:
     titles: dict[str, str] = {}
-    for line, record in _records(path, progress):
+    for line, record in _records(path, progress, frozenset(item.encode() for item in wanted)):
         item = _field(record, "asin", str, path, line)
         if item in wanted and item not in titles:
             title = " ".join(html.unescape(str(record.get("title") or "")).split())
@@ -124,8 +127,10 @@ def _is_markup(title: str) -> bool:
     return "<span" in title or title.startswith("var aPageStart")
 
 
-def _records(path: Path, progress: Progress | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line, object) of every line that is not blank."""
+def _records(
+    path: Path, progress: Progress | None, wanted: frozenset[bytes] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, object) of every line that is not blank, nor clearly about unwanted items."""
     size = path.stat().st_size
     zipped = path.suffix == ".gz"
     with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if zipped else raw as stream:
@@ -133,7 +138,9 @@ def _records(path: Path, progress: Progress | None) -> Iterator[tuple[int, dict[
             for line, text in enumerate(stream, start=1):
                 if progress is not None and line % REPORT_EVERY == 0:
                     progress(raw.tell(), size)
-                if text.strip():
+                # Parsing is slow, and metadata cover many times the items reviewed.
+                items = _ASIN.findall(text) if wanted is not None else ()
+                if text.strip() and not (wanted and items and wanted.isdisjoint(items)):
                     yield line, _parse(text, path, line)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(

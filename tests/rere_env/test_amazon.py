@@ -125,6 +125,15 @@ def test_progress_covers_both_files(tmp_path):
     assert told == sorted(told)
 
 
+@pytest.mark.parametrize("form", [as_json, as_literals])
+def test_metadata_of_other_items_are_not_even_parsed(tmp_path, form):
+    """They are most of the file; another item's id in a field of a wanted one does no harm."""
+    metadata = [{**record, "description": "'asin': 'b9'"} for record in METADATA]
+    lines = '{"asin": "b9", broken\n{"asin":"b8" broken\n' + form(metadata)
+    counts = convert_amazon(*write(tmp_path, metadata=lines), tmp_path / "out")
+    assert counts["raw/items"] == 2
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
