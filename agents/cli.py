@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.run()
     except ImportError as error:
         return _name_the_extra(error)
-    except (FileExistsError, FileNotFoundError, KeyError, ValueError) as error:
+    except (ConnectionError, FileExistsError, FileNotFoundError, KeyError, ValueError) as error:
         # What a user can mend: the message says how, a traceback would only hide it.
         text = error.args[0] if isinstance(error, KeyError) else error
         print(f"rere: {text}", file=sys.stderr)
@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _name_the_extra(error: ImportError) -> int:
+    if "rere-env[" in str(error):  # an error of ours names it already
+        print(f"rere: {error}", file=sys.stderr)
+        return 1
     if (error.name or "").split(".")[0] not in NEEDS:
         raise error
     print(f"rere needs {error.name}: pip install 'rere-env[llm]'", file=sys.stderr)

@@ -26,11 +26,11 @@ from agents.recommender import LMRecommender
 from agents.rere import ReReConfig
 from agents.runs import Progress, RunFolder
 from agents.training import fit
-from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
-from rere_env.task import GAMES, Task
+from rere_env.datasets import Dataset
+from rere_env.task import Task, load_data
 from rere_env.types import Batch
 
-__all__ = ["load_data", "make_accelerator", "resume", "train"]
+__all__ = ["make_accelerator", "resume", "train"]
 
 
 def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None = None) -> Path:
@@ -57,16 +57,6 @@ def resume(path: Path) -> Path:
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
     progress = run.load_progress() or Progress()
     return _Experiment(config, dataset, run, progress).go(backbone)
-
-
-def load_data(data: str, history_length: int = 10) -> Dataset:
-    """Return the built-in world, the data set in a folder, or one known by name."""
-    if data == GAMES:
-        return games_dataset()
-    folder = Path(data)
-    if not folder.is_dir() and folder.name == data:
-        folder = find_data(data)
-    return load_dataset(folder, history_length=history_length)
 
 
 def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Accelerator:

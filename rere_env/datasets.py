@@ -26,7 +26,9 @@ __all__ = [
     "Dataset",
     "SplitProtocol",
     "build_dataset",
+    "check_empty",
     "chronological_splits",
+    "data_places",
     "find_data",
     "games_dataset",
     "leave_one_out_splits",
@@ -131,20 +133,28 @@ def find_data(name: str) -> Path:
         FileNotFoundError: It is in neither; the message says where it was looked for and how to
             build it.
     """
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    places = [Path(cache_home) / "rere_env" / name]
-    if root := os.environ.get("RERE_DATA"):
-        places.insert(0, Path(root) / name)
+    places = data_places(name)
     for place in places:
         if place.is_dir():
             return place
-    unset = "" if root else " (RERE_DATA is not set)"
-    origin = f" Get the files from {ORIGINS[name]}." if name in ORIGINS else ""
+    unset = " (RERE_DATA is not set)" if len(places) == 1 else ""
+    origin = ""
+    if name in ORIGINS:
+        origin = f" Run: rere data get {name}. Or by hand: Get the files from {ORIGINS[name]}."
     raise FileNotFoundError(
         f"the data set {name!r} is not in {' or '.join(map(str, places))}{unset}.{origin} "
         f"Bring them into items.csv and interactions.csv in a folder SRC, then: "
         f"rere data build SRC {places[0]}"
     )
+
+
+def data_places(name: str) -> list[Path]:
+    """Return where a data set of this name belongs, the first place first: `$RERE_DATA`, cache."""
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    places = [Path(cache_home) / "rere_env" / name]
+    if root := os.environ.get("RERE_DATA"):
+        places.insert(0, Path(root) / name)
+    return places
 
 
 def build_dataset(
@@ -180,8 +190,7 @@ def build_dataset(
         FileExistsError: The destination holds something.
     """
     destination = Path(destination)
-    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
-        raise FileExistsError(f"{destination} is not an empty folder; choose another or empty it.")
+    check_empty(destination)
     made = read_source(
         Path(source),
         history_length=history_length,
@@ -198,6 +207,16 @@ def build_dataset(
         write_split(destination / f"{name}.csv", samples, made.catalogue, list(made.users))
     (destination / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return replace(load_dataset(destination, history_length=history_length), report=report)
+
+
+def check_empty(folder: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        FileExistsError: It is a file, or a folder that holds something.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not an empty folder; choose another or empty it.")
 
 
 def _dataset(name: str, source: Source, history_length: int) -> Dataset:

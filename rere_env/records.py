@@ -3,7 +3,6 @@
 Knows what the columns mean. Knows nothing of file formats, protocols or filters.
 """
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from rere_env.catalogue import Catalogue, DuplicatePolicy
 from rere_env.splits import NO_TIME, Samples
-from rere_env.tables import Table, read_table
+from rere_env.tables import Table, read_table, write_csv
 from rere_env.types import NO_ITEM, IntArray
 
 __all__ = [
@@ -148,7 +147,7 @@ def read_split(path: Path, catalogue: Catalogue, users: UserIds, *, history_leng
 def write_items(path: Path, catalogue: Catalogue) -> None:
     """Write item_id and title as CSV."""
     titles = (catalogue.titles[title] for title in catalogue.item_title)
-    _write_csv(path, ("item_id", "title"), list(zip(catalogue.item_keys, titles, strict=True)))
+    write_csv(path, ("item_id", "title"), list(zip(catalogue.item_keys, titles, strict=True)))
 
 
 def write_split(
@@ -171,15 +170,7 @@ def write_split(
             strict=True,
         )
     ]
-    _write_csv(path, SPLIT_COLUMNS, rows)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        # A title may hold a line break of any kind; Python < 3.13 leaves some of them unquoted.
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_csv(path, SPLIT_COLUMNS, rows)
 
 
 def _first(flags: Iterable[bool]) -> int | None:

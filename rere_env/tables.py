@@ -8,13 +8,21 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FORMATS", "Table", "column_names", "find_table", "list_tables", "read_table"]
+__all__ = [
+    "FORMATS",
+    "Table",
+    "column_names",
+    "find_table",
+    "list_tables",
+    "read_table",
+    "write_csv",
+]
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the readable formats; each may be followed by `.gz`."""
@@ -123,6 +131,15 @@ def find_table(folder: Path, tables: Mapping[str, Path], name: str, *, instead: 
         f"{folder} has no table {name!r}{instead and f' (nor {instead})'}: add {name} as "
         f"{_FORMATS_TEXT}; the folder holds {held}."
     )
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV that every reader splits alike: all text is quoted."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        # A title may hold a line break of any kind; Python < 3.13 leaves some of them unquoted.
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _format(path: Path) -> str:

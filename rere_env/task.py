@@ -17,7 +17,7 @@ from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
 from rere_env.trie import Trie
 from rere_env.types import Batch, Reward
 
-__all__ = ["GAMES", "Task", "find_reward", "load_task"]
+__all__ = ["GAMES", "Task", "find_reward", "load_data", "load_task"]
 
 GAMES = "games"
 """The name of the built-in world."""
@@ -153,6 +153,21 @@ def load_task(
     if tokenizer is None or isinstance(tokenizer, str):
         return _cached_task(str(data), tokenizer, stamp).with_reward(reward)
     return Task.build(_dataset(str(data)), tokenizer=tokenizer, reward=reward)
+
+
+def load_data(data: str | Path = GAMES, history_length: int = 10) -> Dataset:
+    """Return the built-in world, the data set in a folder, or one that `find_data` knows by name.
+
+    Args:
+        data: "games", a folder or a name ("toys", "yelp", ...).
+        history_length: H; a longer history in the files is an error.
+    """
+    if str(data) == GAMES:
+        return games_dataset()
+    folder = Path(data)
+    if not folder.is_dir() and folder.name == str(data):
+        folder = find_data(str(data))
+    return load_dataset(folder, history_length=history_length)
 
 
 def find_reward(reward: str | Reward) -> Reward:

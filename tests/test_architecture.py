@@ -43,6 +43,7 @@ LAZY_EXTRAS = {
     "datasets": {"polars"},
     "tables": {"polars"},
     "raster": {"PIL"},
+    "offline_minari": {"minari"},
 }
 # A compiled kernel needs numba at its top; test_imports.py sees to it that only use loads it.
 KERNEL_MARK = "numba"

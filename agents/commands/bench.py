@@ -70,8 +70,9 @@ class Bench:
     def _policy(self) -> "Policy":
         from agents.backbones import load_backbone
         from agents.commands.common import Policy, load_policy
-        from agents.experiment import load_data, make_accelerator
+        from agents.experiment import make_accelerator
         from agents.language_model import LanguageModel
+        from rere_env.task import load_data
 
         if not self.model.startswith("scratch:"):
             return load_policy(self.model, self.data, self.device)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from agents.backbones import Backbone, load_backbone
 from agents.config import TrainConfig
-from agents.experiment import load_data, make_accelerator
+from agents.experiment import make_accelerator
 from agents.language_model import LanguageModel
 from agents.runs import RunFolder
-from rere_env.task import Task
+from rere_env.task import Task, load_data
 
 __all__ = ["Policy", "load_policy"]
 

@@ -185,8 +185,8 @@ def test_a_run_is_never_overwritten(run: Path, data: Path, capsys) -> None:
 
 def test_data_check_prints_the_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`rere data check DIR` reads a data set as training would."""
-    assert main(["data", "check", str(data)]) == 0
-    assert json.loads(capsys.readouterr().out)["items"] == len(TITLES)
+    assert main(["data", "check", str(data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["items"] == len(TITLES)
 
 
 def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:

@@ -1,4 +1,4 @@
-"""`rere data`: bring a data set into the form that training reads."""
+"""`rere data build`: bring a data set into the form that training reads."""
 
 import json
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rere_env.datasets import build_dataset, load_dataset
+from rere_env.datasets import build_dataset
 
-__all__ = ["Data"]
+__all__ = ["Build"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,39 +55,3 @@ class Build:
         )
         print(json.dumps(dict(dataset.report), indent=2))
         print(f"wrote {self.dst}; train on it with: rere train --data {self.dst}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """Read a data set as training would; print its counts or what is wrong with it.
-
-    Attributes:
-        folder: Folder to read.
-        history_length: Most items of a history.
-    """
-
-    folder: Annotated[Path, tyro.conf.Positional]
-    history_length: int = 10
-
-    def run(self) -> None:
-        """Load and print the report."""
-        dataset = load_dataset(self.folder, history_length=self.history_length)
-        print(json.dumps(dict(dataset.report), indent=2))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """Build and check data sets.
-
-    Attributes:
-        command: What to do.
-    """
-
-    command: (
-        Annotated[Build, tyro.conf.subcommand(name="build")]
-        | Annotated[Check, tyro.conf.subcommand(name="check")]
-    )
-
-    def run(self) -> None:
-        """Run the chosen command."""
-        self.command.run()
