@@ -107,8 +107,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         self.render_mode = check_render_mode(render_mode)
         self._set_spaces()
         self._all: IntArray = np.arange(num_envs)
-        self._rows = self._dynamics.new_rows(num_envs)
-        self._begun = False
+        self._rows, self._begun = self._dynamics.new_rows(num_envs), False
         self._schedule = Schedule(
             num_envs,
             len(self._dynamics.examples),

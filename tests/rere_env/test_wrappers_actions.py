@@ -20,7 +20,14 @@ from hypothesis import strategies as st
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from rere_env import DecisionActions, ReReEnv, Task, VectorDecisionActions, WordTokenizer
+from rere_env import (
+    DecisionActions,
+    ReReEnv,
+    ReReVectorEnv,
+    Task,
+    VectorDecisionActions,
+    WordTokenizer,
+)
 
 # Gymnasium says this of every wrapped environment.
 wrapped = pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
@@ -71,7 +78,7 @@ def test_an_action_is_a_child_and_a_hidden_one_yields_to_the_next(tiny_task):
     assert reward == info["item_rewards"].sum()
 
 
-def expected_slate(titles, slate_size, actions):
+def expected_slate(titles, hidden, slate_size, actions):
     """Write a slate by the rule of the docstring, over plain lists of words."""
     rows = {index: (*words.split(" "), "<end>") for index, words in enumerate(titles)}
     order = ["<end>", *dict.fromkeys(word for words in titles for word in words.split(" "))]
@@ -85,7 +92,7 @@ def expected_slate(titles, slate_size, actions):
                 return sorted(words, key=order.index)
 
             children = next_words(rows.values())
-            legal = next_words(row for index, row in rows.items() if index not in slate)
+            legal = next_words(row for index, row in rows.items() if index not in {*slate, *hidden})
             word = legal[0]
             if len(legal) > 1:
                 place = actions[num_steps % len(actions)] % len(children)
@@ -106,14 +113,15 @@ words = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(" ".join)
     data=st.data(),
 )
 def test_any_slate_follows_the_rule(task_of, titles, actions, data):
-    """Titles, order and number of steps, on random catalogues and actions."""
-    slate_size = data.draw(st.integers(1, len(titles)))
-    task = task_of(titles, [((0,), 0)])
+    """Titles, order and number of steps, on random catalogues, filters and actions."""
+    hidden = data.draw(st.sets(st.integers(0, len(titles) - 1), max_size=len(titles) - 1))
+    slate_size = data.draw(st.integers(1, len(titles) - len(hidden)))
+    task = task_of(titles, [((0,), 0)]).with_exclude([f"i{title}" for title in hidden])
     env = DecisionActions(ReReEnv(task, slate_size=slate_size, mask="lazy"))
     actions = [action % int(env.action_space.n) for action in actions]
     env.reset(seed=0)
     steps = play(env, actions)
-    slate, num_steps = expected_slate(titles, slate_size, actions)
+    slate, num_steps = expected_slate(titles, hidden, slate_size, actions)
     assert steps[-1][4]["slate"].tolist() == slate
     assert len(steps) == num_steps
 
@@ -172,7 +180,7 @@ def test_forced_tokens_are_written_at_the_reset(task_of):
     env = DecisionActions(ReReEnv(task, slate_size=1))
     observation, info = env.reset(seed=0)
     assert title(task, observation["prefix"]) == "The"
-    assert info.keys() == {"example", "pass", "action_mask"}
+    assert info.keys() == ReReEnv(task, slate_size=1).reset(seed=0)[1].keys()
     _, reward, terminated, *_ = env.step(1)
     assert (reward, terminated) == (1.0, True)
 
@@ -210,23 +218,28 @@ def test_rewards_of_skipped_tokens_are_summed(task_of):
     assert reward == pytest.approx(info["item_rewards"].sum() - 8)
 
 
-def test_uniformly_random_actions_are_never_illegal_in_a_million(tiny_task):
-    """Sampled without any mask, under a slate that uses most of the catalogue up."""
-    env = VectorDecisionActions(
-        gym.make_vec("ReRe-Games-v0", 4096, task=tiny_task, slate_size=6, mask="lazy")
-    )
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_uniformly_random_actions_are_never_illegal_in_a_million(tiny_task, backend):
+    """Sampled without any mask, under a filter and a slate that use the catalogue up."""
+    options = {"slate_size": 5, "exclude": "history", "backend": backend, "mask": "lazy"}
+    env = VectorDecisionActions(ReReVectorEnv(4096, tiny_task, **options))
+    history = tiny_task.split("train").history
     rng = np.random.default_rng(0)
-    env.reset(seed=0)
-    decisions = 0
-    while decisions < 1_000_000:
+    _, infos = env.reset(seed=0)
+    example, decisions = infos["example"].copy(), 0
+    while decisions < 500_000:  # a million in both
         _, _, terminated, truncated, infos = env.step(rng.integers(4, size=4096))
+        if "example" in infos:
+            example[infos["_example"]] = infos["example"][infos["_example"]]
         decisions += int(infos["_illegal"].sum())
         assert not infos["illegal"].any()
         assert not truncated.any()
         if terminated.any():
-            slates = np.sort(infos["slate"][terminated], axis=1)
+            slates = infos["slate"][terminated]
             assert slates.min() >= 0
-            assert (np.diff(slates, axis=1) > 0).all()
+            assert (np.diff(np.sort(slates, axis=1), axis=1) > 0).all()
+            seen = history[example[terminated]][:, :, None] == slates[:, None, :]
+            assert not seen.any()
 
 
 def test_the_mask_is_all_ones_wherever_it_goes(tiny_task):

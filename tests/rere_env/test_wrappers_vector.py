@@ -91,6 +91,8 @@ def some_actions(env, rng):
         {"slate_size": 8, "mask": "lazy", "max_tokens": 17},
         {"on_illegal": "noop", "max_tokens": 9},
         {"token_ids": "model", "reward": "hit"},
+        {"exclude": "history"},
+        {"exclude": ["i0", "i3"], "backend": "numba", "split": "test"},
     ],
     ids=str,
 )
@@ -237,6 +239,8 @@ def test_misuse_is_an_error(tiny_task):
     for view in (VectorEpisodeText, VectorOneHotObservation):
         with pytest.raises(TypeError, match=f"`{view.__name__}` reads .*Put the wrapper"):
             view(FlattenObservation(native))
+    with pytest.raises(ValueError, match=r"`group_size` \(=2\) must be 1"):
+        VectorDecisionActions(ReReVectorEnv(2, tiny_task, group_size=2))
     env = VectorDecisionActions(native)
     with pytest.raises(ValueError, match="decisions only once"):
         VectorDecisionActions(env)
