@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from rere_env.trie import EOS, Trie
     from rere_env.types import NO_ITEM, NO_TITLE, Batch, Example, Observation, Recommender, Reward
     from rere_env.vector_env import ReReVectorEnv
+    from rere_env.wrappers import (
+        DecisionActions,
+        EpisodeText,
+        MaskInObservation,
+        OneHotObservation,
+        TianshouMask,
+        VectorDecisionActions,
+        VectorEpisodeText,
+        VectorMaskInObservation,
+        VectorOneHotObservation,
+        VectorTianshouMask,
+    )
 
 __all__ = [
     "EOS",
@@ -38,14 +50,18 @@ __all__ = [
     "Catalogue",
     "Combined",
     "Dataset",
+    "DecisionActions",
     "Dynamics",
+    "EpisodeText",
     "Example",
     "Filter",
     "HFTokenizer",
     "Hidden",
     "HideHistory",
     "HideItems",
+    "MaskInObservation",
     "Observation",
+    "OneHotObservation",
     "OutOfStock",
     "ReReEnv",
     "ReReVectorEnv",
@@ -54,9 +70,15 @@ __all__ = [
     "Rows",
     "Rules",
     "Task",
+    "TianshouMask",
     "TitleTokens",
     "Tokenizer",
     "Trie",
+    "VectorDecisionActions",
+    "VectorEpisodeText",
+    "VectorMaskInObservation",
+    "VectorOneHotObservation",
+    "VectorTianshouMask",
     "WordTokenizer",
     "find_data",
     "games_dataset",
@@ -85,6 +107,7 @@ _HOMES = (
     "dynamics",
     "env",
     "vector_env",
+    "wrappers",
 )
 
 

@@ -157,9 +157,16 @@ class Dynamics:
         if state.finished[row]:
             return tokens, np.zeros(len(tokens), np.int64)
         child = self.trie.step(np.repeat(state.node[row], len(tokens)), tokens)
-        lo, hi, leaf = self.trie.lo[child], self.trie.hi[child], state.leaf[row]
+        return tokens, self.num_remaining(state, child, np.full(len(child), row))
+
+    def num_remaining(
+        self, state: Rows, nodes: IntArray, rows: IntArray | slice = ALL
+    ) -> NDArray[np.int64]:
+        """Return how many titles below a node [n] each row may still write [n]."""
+        lo, hi, leaf = self.trie.lo[nodes], self.trie.hi[nodes], state.leaf[rows]
         excluded = (leaf >= lo[:, None]) & (leaf < hi[:, None])
-        return tokens, self.hidden.remaining[child] - excluded.sum(axis=1)
+        remaining: NDArray[np.int64] = self.hidden.remaining[nodes] - excluded.sum(axis=1)
+        return remaining
 
     def _hide(self, state: Rows, examples: IntArray, ids: Int64) -> None:
         """Let rows exclude what the filter hides from their examples."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rere_env.display import RENDER_MODES, display
 from rere_env.filters import Exclude
 from rere_env.moves import Backend
-from rere_env.rows import Allowed, OnIllegal
+from rere_env.rows import Allowed, OnIllegal, Rows
 from rere_env.schedule import check_shard, chosen_example, is_training, ordered_example
 from rere_env.surface import SLATE_SIZE, MaskStyle, Surface, TokenIds, make_surface
 from rere_env.task import GAMES, Task
@@ -116,6 +116,11 @@ class ReReEnv(gym.Env[dict[str, Any], np.int64]):
     def surface(self) -> Surface:
         """Spaces, token ids and the dynamics behind them."""
         return self._surface
+
+    @property
+    def rows(self) -> Rows:
+        """The state: one row."""
+        return self._rows
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

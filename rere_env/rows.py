@@ -6,7 +6,7 @@ Legend: N rows held, n rows asked for, m rows that end, H history, K slate, L pr
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from rere_env.types import BoolArray, IntArray
 __all__ = [
     "ALL",
     "Allowed",
+    "Driver",
     "Int64",
     "Moved",
     "OnIllegal",
@@ -185,3 +186,15 @@ class Transition(NamedTuple):
     truncated: BoolArray  # [n]
     illegal: BoolArray  # [n] the token continues no title, or only titles already in the slate
     outcome: Outcome | None  # of the rows that ended
+
+
+class Driver(Protocol):
+    """What starts and steps the rows of a vector environment: the dynamics, or a view of them."""
+
+    def start(self, state: Rows, examples: IntArray, rows: IntArray | slice = ALL) -> None:
+        """Begin a new episode in each row with the example given."""
+        ...
+
+    def step(self, state: Rows, tokens: IntArray, rows: IntArray | slice = ALL) -> Transition:
+        """Write a token in each of n rows; a finished one stays as it is."""
+        ...

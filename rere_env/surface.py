@@ -113,12 +113,14 @@ class Surface:
         inside = (actions >= 0) & (actions < self.num_actions)
         return np.where(inside, self._local_id[np.where(inside, actions, 0)], -1)
 
+    def to_actions(self, tokens: IntArray) -> IntArray:
+        """Return the action of each local token."""
+        return tokens if self._model_id is None else self._model_id[tokens]
+
     def candidates(self, rows: Rows, select: IntArray | slice = ALL) -> Allowed:
         """Return the legal actions of each row, ragged: EOS first, the others ascending."""
         allowed = self.dynamics.allowed(rows, select)
-        if self._model_id is None:
-            return allowed
-        return Allowed(allowed.indptr, self._model_id[allowed.tokens])
+        return Allowed(allowed.indptr, self.to_actions(allowed.tokens))
 
     def action_masks(self, rows: Rows, select: IntArray | slice = ALL) -> NDArray[np.int8]:
         """Return the legal actions as a fresh dense int8 [n, actions]."""

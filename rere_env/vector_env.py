@@ -20,7 +20,7 @@ from rere_env.filters import Exclude
 from rere_env.groups import GroupedDynamics, GroupRows, Sync
 from rere_env.infos import spread
 from rere_env.moves import Backend
-from rere_env.rows import Allowed, OnIllegal
+from rere_env.rows import Allowed, Driver, OnIllegal, Rows
 from rere_env.schedule import Schedule, is_training, row_seeds
 from rere_env.surface import MaskStyle, Surface, TokenIds, make_surface
 from rere_env.task import GAMES, Task
@@ -99,14 +99,14 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
             sync=sync,
         )
         self._dynamics = self._surface.dynamics
+        self.driver: Driver = self._dynamics  # a view of the dynamics may take its place
         self.num_envs = num_envs
         self.autoreset_mode = _find_mode(autoreset_mode)
         self.metadata = {**ReReEnv.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = check_render_mode(render_mode)
         self._set_spaces()
         self._all: IntArray = np.arange(num_envs)
-        self._rows = self._dynamics.new_rows(num_envs)
-        self._begun = False
+        self._rows, self._begun = self._dynamics.new_rows(num_envs), False
         self._schedule = Schedule(
             num_envs,
             len(self._dynamics.examples),
@@ -124,6 +124,11 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
     def surface(self) -> Surface:
         """Spaces, token ids and the dynamics behind them."""
         return self._surface
+
+    @property
+    def rows(self) -> Rows:
+        """The state of all rows."""
+        return self._rows
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -179,7 +184,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
                 "`reset(options={'reset_mask': terminated | truncated})` first."
             )
         live = ~over
-        moved = self._dynamics.step(self._rows, tokens)
+        moved = self.driver.step(self._rows, tokens)
         infos: dict[str, Any] = {}
         ended = None
         if moved.outcome is not None:
@@ -190,7 +195,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
             if len(begins) < self.num_envs:
                 infos |= {"illegal": moved.illegal, "_illegal": live}
             if ended is not None:
-                self._add(infos, *ended)
+                infos |= spread(ended[1], ended[0], self.num_envs)
         if len(begins):
             self._start(begins, infos)
         if self.render_mode == "human":
@@ -250,10 +255,10 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
     ) -> None:
         """Begin an episode in some rows with their next examples."""
         example, num_passes = self._schedule.next(rows, options)
-        self._dynamics.start(self._rows, example, rows)
+        self.driver.start(self._rows, example, rows)
         reachable = self._dynamics.hidden.reachable[example]
         values = {"example": example, "pass": num_passes, "target_reachable": reachable}
-        self._add(infos, rows, values)
+        infos |= spread(values, rows, self.num_envs)
 
     def _restart(
         self,
@@ -265,7 +270,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         """Set the last observation and info of ended rows aside and begin them anew."""
         final_info: dict[str, Any] = {}
         observation = self._observe(final_info, rows)
-        self._add(final_info, rows, {"illegal": illegal[rows], **final})
+        final_info |= spread({"illegal": illegal[rows], **final}, rows, self.num_envs)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in rows.tolist():  # Gymnasium asks for one dict a row here
             final_obs[row] = {name: column[row] for name, column in observation.items()}
@@ -284,10 +289,6 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
             infos["_action_mask"] = np.zeros(self.num_envs, np.bool_)
             infos["_action_mask"][rows] = True
         return observation
-
-    def _add(self, infos: dict[str, Any], rows: IntArray, values: dict[str, Any]) -> None:
-        """Spread values of some rows over [N] arrays, each with its mask `_key`."""
-        infos |= spread(values, rows, self.num_envs)
 
     def _check_actions(self, actions: IntArray) -> IntArray:
         actions = np.asarray(actions)

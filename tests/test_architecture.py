@@ -30,8 +30,9 @@ LAYERS = (
     {"moves", "moves_numba"},
     {"dynamics"},
     {"groups"},
+    {"decisions"},
     {"env", "vector_env"},
-    {"wrappers"},
+    {"wrappers", *(f"wrappers.{name}" for name in ("actions", "base", "masks", "one_hot", "text"))},
 )
 LAYER = {f"rere_env.{name}": level for level, names in enumerate(LAYERS) for name in names}
 ONLY_TYPES = ("rere_env.rewards", "rere_env.metrics")
