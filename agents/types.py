@@ -21,10 +21,13 @@ class Candidates:
     Attributes:
         titles: [B, G] int64 title ids, `NO_TITLE` where fewer than G titles exist.
         logprobs: [B, G] float32 log-probability of each title, -inf in empty slots.
+        certified: [B] bool, True where no title outside is more probable than one inside; None
+            where the method cannot tell.
     """
 
     titles: NDArray[np.int64]
     logprobs: NDArray[np.float32]
+    certified: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
