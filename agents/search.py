@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from agents.language_model import LanguageModel
+from agents.language_model import LanguageModel, TreeCache
 from agents.torch_trie import Edges, TorchTrie
 from agents.types import Candidates, Support
 from rere_env.types import NO_TITLE
@@ -80,7 +79,7 @@ class _Beams:
     num_pending: Tensor  # [B, G]
     position: Tensor  # [B, G] position of the next token to be written
     visible: Tensor  # [B, G, slots] cache slots of the prefix already read
-    cache: DynamicCache
+    cache: TreeCache
     root: Tensor | None  # [B, D] hidden state of the prompts, until the first step has used it
 
     @property
