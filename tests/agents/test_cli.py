@@ -152,7 +152,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     """Killed in either stage and resumed, a run logs and scores what an unbroken one does."""
     update = learner.update
 
-    def dies(self, at: int) -> dict[str, float]:  # noqa: ANN001
+    def dies(self, at: int) -> dict[str, float]:
         if at == step:
             raise KeyboardInterrupt
         return update(self, at)

@@ -7,7 +7,7 @@ import torch
 from agents.scoring import exact_kl, plan_groups, score_groups, title_logprobs
 from rere_env import NO_TITLE
 
-FAMILIES = ("qwen2", "llama", "gemma", "gpt2")
+FAMILIES = ("qwen2", "llama", "mistral", "gemma2", "gemma3", "granite", "gpt2")
 SUPPORTS = ("catalogue", "vocabulary")
 CPU = torch.device("cpu")
 
