@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agents.ops import segment_sum
+from agents.ops import compute_dtype, segment_sum
 
 __all__ = ["MAX_BLOCK_BYTES", "AfterHead", "token_logprobs"]
 
@@ -82,7 +82,7 @@ class _TokenLogprobs(torch.autograd.Function):
         after_head: AfterHead,
         max_bytes: int,
     ) -> Tensor:
-        dtype = _compute_dtype(weight)
+        dtype = compute_dtype(weight.device, weight.dtype)
         blocks = _blocks(len(hidden), len(weight), max_bytes)
         precise = torch.promote_types(dtype, torch.float32)
         chosen = hidden.new_zeros(len(token), dtype=precise)
@@ -125,12 +125,6 @@ class _TokenLogprobs(torch.autograd.Function):
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
-
-
-def _compute_dtype(weight: Tensor) -> torch.dtype:
-    """Return the dtype of the matrix product: autocast's where it is on, else the weight's."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _blocks(num_rows: int, vocab_size: int, max_bytes: int) -> list[slice]:

@@ -6,7 +6,6 @@ at construction compares small trees with separate sequences, so an architecture
 mask is refused, not trained wrongly.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,46 +15,12 @@ from transformers import DynamicCache, PreTrainedModel
 
 from agents.blocked_softmax import token_logprobs
 from agents.families import CHECKED, after_head, layer_windows
-from agents.ops import segment_log_softmax
-from agents.torch_trie import Edges
-from agents.tree import PackedTrees, pack
+from agents.ops import compute_dtype, segment_log_softmax
+from agents.tree import pack
+from agents.tree_tensors import Continuations, NextTokens, TreeCache, TreeTensors
 from agents.types import Support
 
-__all__ = ["LanguageModel", "TreeCache", "TreeTensors"]
-
-
-class TreeTensors:
-    """Packed trees on a device: tokens, positions and ends, all [R, S] int64."""
-
-    def __init__(self, packed: PackedTrees, device: torch.device) -> None:
-        """Copy the arrays."""
-        self.tokens = torch.from_numpy(packed.tokens).to(device)
-        self.positions = torch.from_numpy(packed.positions).to(device)
-        self.ends = torch.from_numpy(packed.ends).to(device)
-        self.length = int(packed.positions.max()) + 1  # of the longest sequence
-
-    def ancestors(self) -> Tensor:
-        """Return bool [R, S, S]: node i sees node j if j is i or an ancestor of i."""
-        slot = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        return (slot[None, :] <= slot[:, None]) & (slot[:, None] < self.ends[:, None, :])
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class TreeCache:
-    """What a model has read of B trees; it only grows, nothing in it is ever moved.
-
-    Attributes:
-        keys: Keys and values of every slot.
-        positions: [B, slots] int64, the position of each slot in every sequence through it.
-    """
-
-    keys: DynamicCache
-    positions: Tensor
-
-    @property
-    def num_slots(self) -> int:
-        """Slots of each row, those of the padding included."""
-        return self.positions.shape[1]
+__all__ = ["LanguageModel", "NextTokens", "TreeCache", "TreeTensors"]
 
 
 class LanguageModel(nn.Module):
@@ -96,7 +61,7 @@ class LanguageModel(nn.Module):
         self,
         trees: TreeTensors,
         slots: Tensor,
-        edges: Edges | None = None,
+        edges: Continuations | None = None,
         support: Support = "catalogue",
     ) -> Tensor:
         """Return log-probabilities of the next token at some nodes of packed trees.
@@ -166,7 +131,7 @@ class LanguageModel(nn.Module):
         ).last_hidden_state
         return hidden
 
-    def edge_logprobs(self, hidden: Tensor, edges: Edges, support: Support) -> Tensor:
+    def edge_logprobs(self, hidden: Tensor, edges: Continuations, support: Support) -> Tensor:
         """Return the log-probability of given continuations of M nodes.
 
         Args:
@@ -195,7 +160,7 @@ class LanguageModel(nn.Module):
             logits = logits + head.bias.index_select(0, edges.token)
         return segment_log_softmax(self._after_head(logits), edges.owner, len(hidden))
 
-    def next_logprobs(self, hidden: Tensor, edges: Edges | None) -> Tensor:
+    def next_logprobs(self, hidden: Tensor, edges: Continuations | None) -> Tensor:
         """Return log-probabilities after hidden states [M, D]: [E] over edges, or all [M, V]."""
         if edges is None:
             return torch.log_softmax(self._after_head(self._head(hidden)).float(), dim=-1)
@@ -230,7 +195,8 @@ class LanguageModel(nn.Module):
         A layer with a window sees the ancestors less than a window of positions away. Where all
         layers are alike one mask serves; otherwise the decoder takes one for each kind of layer.
         """
-        dtype = self.model.dtype
+        # Under autocast attention computes in its dtype, in which float32's lowest value is -inf.
+        dtype = compute_dtype(visible.device, self.model.dtype)
         masks = {}
         for kind, window in self._windows.items():
             seen = visible
