@@ -51,6 +51,7 @@ class TorchTrie:
         read_token: [S] int64, the model's token id that leads to each of them (the root: 0).
         leaf_title: [L] int64, trie order -> title id.
         title_leaf: [L] int64, title id -> trie order.
+        root_width: Children of the root.
         num_titles: Leaves in all.
         max_length: Tokens of the longest title, EOS included.
     """
@@ -66,6 +67,7 @@ class TorchTrie:
     read_token: Tensor
     leaf_title: Tensor
     title_leaf: Tensor
+    root_width: int
     num_titles: int
     max_length: int
 
@@ -94,6 +96,7 @@ class TorchTrie:
             read_token=move(np.concatenate([[0], edge_token])[read_node]),
             leaf_title=move(trie.leaf_title),
             title_leaf=move(trie.title_leaf),
+            root_width=int(trie.first[1]),
             num_titles=trie.num_titles,
             max_length=trie.max_length,
         )

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from agents.language_model import LanguageModel
-from agents.search.tree import Continuations, PromptTree, Sizes
+from agents.search.choices import Choices, Sizes, check_group_size
+from agents.search.tree import PromptTree
 from agents.torch_trie import TorchTrie
 from agents.types import Candidates, Support
 from rere_env.types import NO_TITLE, IntArray
@@ -120,14 +121,14 @@ class _Search:
         self.tree = tree
         self.group_size = group_size
         self.max_reads = max_reads
-        device, shape = tree.device, (tree.num_rows, group_size)
+        device, shape = tree.device, (tree.num_prompts, group_size)
         self.title = torch.full(shape, NO_TITLE, device=device)  # [B, G] finished, best first
         self.score = torch.full(shape, -torch.inf, device=device)  # [B, G]
-        self.num_reads = torch.zeros(tree.num_rows, 1, dtype=torch.int64, device=device)
+        self.num_reads = torch.zeros(tree.num_prompts, 1, dtype=torch.int64, device=device)
         # [B] score of the best prefix that was given up while it could still hold a better title.
         self.given_up = torch.full(shape[:1], -torch.inf, device=device)
 
-    def sort_in(self, found: Continuations, score: Tensor, entry: Tensor) -> _Waiting:
+    def sort_in(self, found: Choices, score: Tensor, entry: Tensor) -> _Waiting:
         """Finish what is a title; return what must be read.
 
         Args:
@@ -136,25 +137,22 @@ class _Search:
             entry: [E] where each continues.
         """
         row, child = found.row, found.child
-        if self.tree.support == "catalogue":
-            is_title = self.tree.shown.num_titles(row, child) == 1
-        else:
-            is_title = self.tree.trie.num_children(child) == 0
+        is_title = self.tree.is_title(row, child)
         is_title &= score > -torch.inf
 
-        num_rows = self.tree.num_rows
+        num_prompts = self.tree.num_prompts
         titles = torch.where(is_title, self.tree.shown.title(row, child), NO_TITLE)
         scores = torch.where(is_title, score, -torch.inf)
-        pool = torch.cat([self.score, found.table(scores, num_rows, -torch.inf)], 1)
-        pool_title = torch.cat([self.title, found.table(titles, num_rows, NO_TITLE)], 1)
+        pool = torch.cat([self.score, found.table(scores, num_prompts, -torch.inf)], 1)
+        pool_title = torch.cat([self.title, found.table(titles, num_prompts, NO_TITLE)], 1)
         self.score, best = torch.topk(pool, self.group_size, dim=1)
         self.title = pool_title.gather(1, best)
 
         scores = torch.where(is_title, -torch.inf, score)
         return _Waiting(
-            score=found.table(scores, num_rows, -torch.inf),
-            node=found.table(child, num_rows, 0),
-            parent=found.table(entry, num_rows, 0),
+            score=found.table(scores, num_prompts, -torch.inf),
+            node=found.table(child, num_prompts, 0),
+            parent=found.table(entry, num_prompts, 0),
         )
 
     def choose(self, waiting: _Waiting) -> tuple[_Waiting, Tensor, _Waiting]:
@@ -198,10 +196,11 @@ def _search(
     *,
     max_reads: int,
 ) -> Candidates:
+    check_group_size(group_size)
     tree = PromptTree(lm, trie, prompts, support, hidden)
     search = _Search(tree, group_size, max_reads)
     found = tree.root()
-    waiting = search.sort_in(found, found.logprob, torch.zeros_like(found.child))
+    waiting = search.sort_in(found, found.logprob, tree.prompt_entry[found.slot, 0])
     while True:
         chosen, live, others = search.choose(waiting)
         # The one host read of a round: tensor shapes, and whether there is anything left to do.
@@ -210,7 +209,7 @@ def _search(
             break
         reading = tree.read(chosen.parent, chosen.node, live, sizes)
         base = chosen.score if reading.forced is None else chosen.score + reading.forced
-        found = reading.next
+        found = reading.choices
         score = base.flatten()[found.slot] + found.logprob
         waiting = others.join(search.sort_in(found, score, reading.entry.flatten()[found.slot]))
     return Candidates(

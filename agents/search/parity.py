@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from agents.language_model import LanguageModel
-from agents.search.tree import Continuations, PromptTree, Sizes
+from agents.search.choices import Choices, Sizes, check_group_size
+from agents.search.tree import PromptTree
 from agents.torch_trie import Edges, TorchTrie
 from agents.types import Candidates, Support
 from rere_env.types import NO_TITLE, IntArray
@@ -51,9 +52,10 @@ def beam_search(
     Returns:
         Distinct titles [B, G]; slots beyond the catalogue's size hold `NO_TITLE` and -inf.
     """
+    check_group_size(group_size)
     tree = PromptTree(lm, trie, prompts, support, hidden)
     known = _Known(tree.device)
-    finished = _Finished.empty(tree.num_rows, group_size, tree.device)
+    finished = _Finished.empty(tree.num_prompts, group_size, tree.device)
     found = tree.root()
     beams = _Beams.at_root(tree)
     while True:
@@ -74,7 +76,7 @@ def beam_search(
         beams.node = target
         edges = trie.known_edges(target.flatten(), sizes[1], alive.flatten())
         logprob = known.logprobs(trie, beams, edges, support)
-        found = Continuations.of(edges, logprob, tree.num_rows, sizes[2])
+        found = Choices.of(edges, logprob, tree.num_prompts, sizes[2])
     return Candidates(
         titles=finished.title.cpu().numpy(),
         logprobs=finished.score.cpu().numpy().astype(np.float32),
@@ -112,13 +114,13 @@ class _Beams:
     @classmethod
     def at_root(cls, tree: PromptTree) -> "_Beams":
         """Return one beam a row, which has just read its prompt."""
-        zeros = torch.zeros(tree.num_rows, 1, dtype=torch.int64, device=tree.device)
+        zeros = torch.zeros(tree.num_prompts, 1, dtype=torch.int64, device=tree.device)
         return cls(
             score=zeros.float(),
             node=zeros,
             start=zeros,
             parent=zeros,
-            entry=zeros,
+            entry=tree.prompt_entry,
             choice=zeros,
             reach=zeros,
         )
@@ -138,10 +140,10 @@ class _Known:
     def read(self, tree: PromptTree, beams: _Beams, wants: Tensor, sizes: Sizes) -> None:
         """Read some beams' starts and forced tokens; write down where the results are kept."""
         reading = tree.read(beams.parent, beams.start, wants, sizes)
-        first = reading.next.first.view_as(wants) + len(self._choices)
+        first = reading.choices.first.view_as(wants) + len(self._choices)
         beams.entry = torch.where(wants, reading.entry, beams.entry)
         beams.choice = torch.where(wants, first, beams.choice)
-        self._choices = torch.cat([self._choices, reading.next.logprob])
+        self._choices = torch.cat([self._choices, reading.choices.logprob])
         if reading.reach is not None:
             beams.reach = torch.where(wants, reading.start + len(self._reach), beams.reach)
             self._reach = torch.cat([self._reach, reading.reach])
@@ -190,7 +192,7 @@ def _unread(
 
 
 def _advance(
-    trie: TorchTrie, finished: _Finished, beams: _Beams, found: Continuations
+    trie: TorchTrie, finished: _Finished, beams: _Beams, found: Choices
 ) -> tuple[_Finished, _Beams]:
     """Keep the best 2 G continuations a row; split them into finished titles and live beams."""
     num_rows, group_size = finished.title.shape

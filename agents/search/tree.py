@@ -1,9 +1,12 @@
 """The engine of every search: B prompts, each read once, and the tree of prefixes read after it.
 
-Every prefix that a search reads is an *entry* of its prompt's row: a token that was chosen and the
-forced ones up to the next decision, in one forward pass. The key-value cache only grows; an entry
-sees its own ancestors by its attention mask, so nothing is ever copied or reordered. Knows nothing
-of beams or ranking.
+Every prefix that a search reads is an *entry*: a token that was chosen and the forced ones up to
+the next decision, in one forward pass. The key-value cache only grows; an entry sees its own
+ancestors by its attention mask, so nothing is ever copied or reordered. Knows nothing of beams or
+ranking.
+
+A row of the cache holds several prompts side by side. Prompts differ in how much they read at a
+time, and the shorter rows of a batch are padding: several prompts together differ less.
 """
 
 from collections.abc import Sequence
@@ -15,98 +18,19 @@ from torch.nn import functional
 
 from agents.language_model import LanguageModel
 from agents.ops import segment_log_softmax
+from agents.roomy_cache import folded
+from agents.search.choices import Choices, Reading, Sizes, take
 from agents.torch_trie import Edges, Shown, TorchTrie
 from agents.types import Support
 from rere_env.types import IntArray
 
-__all__ = ["Continuations", "PromptTree", "Reading", "Sizes", "take"]
+__all__ = ["PromptTree"]
 
-# B prompts (rows), K nodes a row, E continuations in all, T tokens read in all.
+# B prompts, R rows of the cache, K nodes a prompt, N nodes a row of the cache (B * K = R * N),
+# E continuations in all, T tokens read in all.
 
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What the host must know of a read before it can shape the tensors.
-
-    Attributes:
-        width: Most tokens that a row reads.
-        tokens: T.
-        nodes: Nodes that are read.
-        edges: E.
-        edge_width: Most continuations in a row.
-    """
-
-    width: int
-    tokens: int
-    nodes: int
-    edges: int
-    edge_width: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Continuations:
-    """The children of K nodes a row, ragged, ordered by row, node and token.
-
-    Attributes:
-        slot: [E] the node that each continues, numbered row * K + k.
-        row: [E] its prompt.
-        child: [E] trie node.
-        logprob: [E] of the child given its parent; -inf where every title below is hidden.
-        first: [B * K] position of each node's first continuation.
-        place: [E] position in a table [B, width], one row a prompt.
-        width: Most continuations in a row.
-    """
-
-    slot: Tensor
-    row: Tensor
-    child: Tensor
-    logprob: Tensor
-    first: Tensor
-    place: Tensor
-    width: int
-
-    @classmethod
-    def of(cls, edges: Edges, logprob: Tensor, num_rows: int, width: int) -> "Continuations":
-        """Place the edges of B * K nodes in rows of at most `width`."""
-        per_row = len(edges.first) // num_rows
-        row = edges.owner // per_row
-        rows = torch.arange(num_rows, device=row.device)
-        shift = rows * width - edges.first[::per_row]
-        return cls(
-            slot=edges.owner,
-            row=row,
-            child=edges.child,
-            logprob=logprob,
-            first=edges.first,
-            place=torch.arange(len(row), device=row.device) + shift[row],
-            width=width,
-        )
-
-    def table(self, values: Tensor, num_rows: int, fill: float) -> Tensor:
-        """Spread values [E] over rows [B, width], the rest filled."""
-        table = values.new_full((num_rows * self.width,), fill)
-        table[self.place] = values
-        return table.view(num_rows, self.width)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Reading:
-    """What one read has found.
-
-    Attributes:
-        entry: [B, K] the entries that were made, parents of what is read next.
-        next: The continuations of each chain's end.
-        forced: [B, K] log-probability of the forced tokens up to the chain's end; None under
-            `support="catalogue"`, where it is 0.
-        reach: [T] the same up to each token read.
-        start: [B, K] the place of each node's own token among the T.
-    """
-
-    entry: Tensor
-    next: Continuations
-    forced: Tensor | None
-    reach: Tensor | None
-    start: Tensor
+FOLDED_SLOTS = 512
+"""Prompts share a row of the cache up to this many slots; attention is paid for all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,11 +38,11 @@ class _Queries:
     """Where each token of a read goes: a row's nodes, one after the other, padded on the right.
 
     Attributes:
-        count: [B, K] tokens of each node.
-        end: [B, K] column after a node's last token.
-        owner: [B, width] the node of each query.
-        step: [B, width] which of the node's tokens a query is.
-        is_query: [B, width] bool, False in the padding.
+        count: [R, N] tokens of each node.
+        end: [R, N] column after a node's last token.
+        owner: [R, width] the node of each query.
+        step: [R, width] which of the node's tokens a query is.
+        is_query: [R, width] bool, False in the padding.
     """
 
     count: Tensor
@@ -139,13 +63,21 @@ class _Queries:
         return cls(count=count, end=end, owner=owner, step=step, is_query=is_query)
 
     def start(self) -> Tensor:
-        """Return [B, K], the place of each node's first token among all T."""
+        """Return [R, N], the place of each node's first token among all T."""
         flat = self.count.flatten()
         return (torch.cumsum(flat, 0) - flat).view_as(self.count)
 
 
 class PromptTree:
-    """What has been read after B prompts; `shown` tells which titles may be written."""
+    """What has been read after B prompts.
+
+    Attributes:
+        trie: The catalogue.
+        support: What the probabilities are normalised over.
+        num_prompts: B.
+        shown: Which titles may be written.
+        prompt_entry: [B, 1] the entry of each prompt itself.
+    """
 
     def __init__(
         self,
@@ -175,38 +107,51 @@ class PromptTree:
         lm.check_length(max(len(prompt) for prompt in prompts) + trie.max_length - 1)
         self.trie = trie
         self.support = support
-        self.num_rows = len(prompts)
+        self.num_prompts = len(prompts)
         self.shown = Shown(trie, len(prompts), hidden)
         self._lm = lm
-        padded, lengths, self._prompt = (tensor.to(lm.device) for tensor in _pad(prompts))
-        self._root, self._cache = lm.prefill(padded, lengths)
-        # Entry 0 is the prompt; the slots that the cache appends belong to later ones.
-        zeros = torch.zeros(len(prompts), 1, dtype=torch.int64, device=lm.device)
-        self._length = lengths[:, None]  # [B, entries] tokens up to an entry's end
-        self._path = zeros[:, :, None]  # [B, entries, depth] an entry and its ancestors, 0 = none
-        self._slot_entry = zeros[:, :0]  # [B, slots] the entry of each appended slot, 0 = padding
+        padded, lengths, is_real = (tensor.to(lm.device) for tensor in _pad(prompts))
+        self._root, cache = lm.prefill(padded, lengths)
+        num_rows = _num_rows(*padded.shape)
+        self._cache = folded(cache, num_rows)
+
+        # In a row, entry 0 is nothing and 1, 2, ... are its prompts.
+        entry = torch.arange(1, len(prompts) // num_rows + 1, device=lm.device)
+        self.prompt_entry = entry.repeat(num_rows)[:, None]
+        # [R, entries] tokens up to the end of each entry
+        self._length = functional.pad(lengths.view(num_rows, -1), (1, 0))
+        # [R, entries, depth] each entry and its ancestors, filled up with 0
+        self._path = functional.pad(entry, (1, 0)).expand(num_rows, -1)[..., None]
+        # [R, slots] the entry that each slot of the cache belongs to, 0 in the padding
+        self._slot_entry = torch.where(is_real, self.prompt_entry, 0).view(num_rows, -1)
 
     @property
     def device(self) -> torch.device:
         """Where everything is."""
         return self._lm.device
 
-    def root(self) -> Continuations:
-        """Return the first tokens of all titles after each prompt: K = 1, entry 0."""
-        node = torch.zeros(self.num_rows, dtype=torch.int64, device=self._lm.device)
-        width = int(self.trie.first[1])
-        edges = self.trie.known_edges(node, width * self.num_rows)
-        logprob = edge_logprobs(self._lm, self._root, edges, self.support)
-        return self._continuations(edges, logprob, width)
+    def root(self) -> Choices:
+        """Return the first tokens of all titles after each prompt (K = 1)."""
+        node = torch.zeros(self.num_prompts, dtype=torch.int64, device=self.device)
+        width = self.trie.root_width
+        edges = self.trie.known_edges(node, width * self.num_prompts)
+        logprob = self._lm.edge_logprobs(self._root, edges, self.support).float()
+        return self._choices(edges, logprob, width)
+
+    def is_title(self, row: Tensor, node: Tensor) -> Tensor:
+        """Say which nodes are as good as written: nothing that costs probability is left."""
+        if self.support == "catalogue":
+            return self.shown.num_titles(row, node) == 1
+        return self.trie.num_children(node) == 0
 
     def sizes(self, node: Tensor, live: Tensor) -> Tensor:
         """Return what makes `Sizes(*sizes.tolist())` for a read of these nodes."""
-        count = torch.where(live, self.trie.num_read[node], 0).sum(1)
+        count = torch.where(live, self.trie.num_read[node], 0).view(len(self._length), -1).sum(1)
         edges = torch.where(live, self.trie.num_children(self.trie.last_read(node)), 0).sum(1)
         return torch.stack([count.max(), count.sum(), live.sum(), edges.sum(), edges.max()])
 
     def read(self, parent: Tensor, node: Tensor, live: Tensor, sizes: Sizes) -> Reading:
-        """Read K nodes a row, each with the forced tokens that follow it.
+        """Read K nodes a prompt, each with the forced tokens that follow it.
 
         Args:
             parent: [B, K] the entry after which each node was chosen.
@@ -214,10 +159,12 @@ class PromptTree:
             live: [B, K] bool, the nodes to read; at least one.
             sizes: Of the same nodes.
         """
-        queries = _Queries.lay_out(torch.where(live, self.trie.num_read[node], 0), sizes.width)
-        place = self.trie.place[node].gather(1, queries.owner) + queries.step  # [B, width]
-        length = self._length.gather(1, parent)
-        path = take(self._path, parent)
+        rows = (len(self._length), -1)
+        count = torch.where(live, self.trie.num_read[node], 0).reshape(rows)
+        queries = _Queries.lay_out(count, sizes.width)
+        place = self.trie.place[node].reshape(rows).gather(1, queries.owner) + queries.step
+        length = self._length.gather(1, parent.reshape(rows))
+        path = take(self._path, parent.reshape(rows))
         hidden = self._lm.extend(
             torch.where(queries.is_query, self.trie.read_token[place], 0),
             length.gather(1, queries.owner) + queries.step,
@@ -226,42 +173,43 @@ class PromptTree:
         )
         entry = self._new_entries(path, length, queries)
         last = self.trie.last_read(node).flatten()
-        chosen = self.trie.known_edges(last, sizes.edges, live.flatten())
+        edges = self.trie.known_edges(last, sizes.edges, live.flatten())
+        forced = reach = None
         if self.support == "catalogue":
             at_end = take(hidden, (queries.end - 1).clamp(min=0)).flatten(0, 1)
-            logprob = edge_logprobs(self._lm, at_end, chosen, self.support)
-            forced = reach = None
+            logprob = self._lm.edge_logprobs(at_end, edges, self.support).float()
         else:
-            logprob, forced, reach = self._all_tokens(hidden, place, chosen, queries, sizes)
+            logprob, forced, reach = self._all_tokens(hidden, place, edges, queries, sizes)
+            forced = forced.view(node.shape)
         return Reading(
-            entry=entry,
-            next=self._continuations(chosen, logprob, sizes.edge_width),
+            entry=entry.reshape(node.shape),
+            choices=self._choices(edges, logprob, sizes.edge_width),
             forced=forced,
             reach=reach,
-            start=queries.start(),
+            start=queries.start().view(node.shape),
         )
 
     def _visible(self, path: Tensor, owner: Tensor) -> Tensor:
-        """Return bool [B, width, slots + width]: what the queries of some new entries see.
+        """Return bool [R, width, slots + width]: what the queries of some new entries see.
 
         Padding queries come last in their row and see what its last entry sees.
         """
-        num_rows, width = owner.shape
-        num_entries = self._length.shape[1]
-        is_ancestor = torch.zeros(*path.shape[:2], num_entries, dtype=torch.bool, device=path.device)
+        num_entries, width = self._length.shape[1], owner.shape[1]
+        is_ancestor = torch.zeros(
+            *path.shape[:2], num_entries, dtype=torch.bool, device=path.device
+        )
         is_ancestor.scatter_(2, path, True)
         is_ancestor[:, :, 0] = False
         slots = self._slot_entry[:, None, :].expand(-1, path.shape[1], -1)
         column = torch.arange(width, device=path.device)
         own = (owner[:, :, None] == owner[:, None, :]) & (column <= column[:, None])
-        prompt = self._prompt[:, None, :].expand(-1, width, -1)
-        return torch.cat([prompt, take(is_ancestor.gather(2, slots), owner), own], -1)
+        return torch.cat([take(is_ancestor.gather(2, slots), owner), own], -1)
 
     def _new_entries(self, path: Tensor, length: Tensor, queries: _Queries) -> Tensor:
-        """Write down K new entries a row and the slots they have taken; return their ids."""
+        """Write down N new entries a row and the slots that they take; return their ids [R, N]."""
         num_entries, num_nodes = self._length.shape[1], path.shape[1]
         entry = torch.arange(num_entries, num_entries + num_nodes, device=path.device)
-        entry = entry.expand(self.num_rows, -1)
+        entry = entry.expand(len(path), -1)
         self._length = torch.cat([self._length, length + queries.count], 1)
         longer = torch.cat([path, entry[..., None]], -1)
         self._path = torch.cat([functional.pad(self._path, (0, 1)), longer], 1)
@@ -275,13 +223,15 @@ class PromptTree:
         """Score every token, the forced ones too.
 
         Returns:
-            The log-probabilities of the chosen edges [E]; `forced` and `reach` of `Reading`.
+            The log-probabilities of the edges at the chains' ends, [E]; `forced` and `reach` of
+            `Reading`.
         """
         query = queries.is_query.flatten().nonzero_static(size=sizes.tokens)[:, 0]
         # All but the last token of a node have one edge: the forced token that comes next.
         num_edges = sizes.edges + sizes.tokens - sizes.nodes
         edges = self.trie.known_edges(self.trie.read_node[place.flatten()[query]], num_edges)
-        logprob = edge_logprobs(self._lm, hidden.flatten(0, 1)[query], edges, self.support)
+        at_query = hidden.flatten(0, 1)[query]
+        logprob = self._lm.edge_logprobs(at_query, edges, self.support).float()
 
         start = queries.start()
         last = (start + queries.count - 1).clamp(min=0)
@@ -293,34 +243,31 @@ class PromptTree:
         reach = (before - before[node_start]).float()
         return logprob[edge], torch.where(queries.count > 0, reach[last], 0.0), reach
 
-    def _continuations(self, edges: Edges, logprob: Tensor, width: int) -> Continuations:
+    def _choices(self, edges: Edges, logprob: Tensor, width: int) -> Choices:
         """Hide what may not be shown and place the edges in rows."""
-        found = Continuations.of(edges, logprob, self.num_rows, width)
+        choices = Choices.of(edges, logprob, self.num_prompts, width)
         if not self.shown.hides:
-            return found
-        is_shown = self.shown.num_titles(found.row, found.child) > 0
+            return choices
+        is_shown = self.shown.num_titles(choices.row, choices.child) > 0
         logprob = torch.where(is_shown, logprob, -torch.inf)
         if self.support == "catalogue":
             logprob = segment_log_softmax(logprob, edges.owner, len(edges.first))
             logprob = torch.where(is_shown, logprob, -torch.inf)
-        return replace(found, logprob=logprob)
+        return replace(choices, logprob=logprob)
 
 
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """Select along the second axis: values [B, N, X], index [B, K] -> [B, K, X]."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
-
-
-def edge_logprobs(lm: LanguageModel, hidden: Tensor, edges: Edges, support: Support) -> Tensor:
-    if support == "catalogue":
-        return lm.next_logprobs(hidden, edges)
-    return lm.next_logprobs(hidden, None)[edges.owner, edges.token]
+def _num_rows(num_prompts: int, width: int) -> int:
+    """Return how many rows of the cache B prompts of P slots take: a divisor of B."""
+    per_row = max(min(FOLDED_SLOTS // width, num_prompts), 1)
+    while num_prompts % per_row:
+        per_row -= 1
+    return num_prompts // per_row
 
 
 def _pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Return prompts [B, P] padded on the right, their lengths [B] and bool [B, P]: real tokens."""
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     padded = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
-    real = torch.arange(padded.shape[1]) < lengths[:, None]
-    padded[real] = torch.tensor([token for prompt in prompts for token in prompt])
-    return padded, lengths, real
+    is_real = torch.arange(padded.shape[1]) < lengths[:, None]
+    padded[is_real] = torch.tensor([token for prompt in prompts for token in prompt])
+    return padded, lengths, is_real
