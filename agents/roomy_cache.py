@@ -3,7 +3,6 @@
 Knows nothing of trees: which slot sees which is a matter of masks.
 """
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer

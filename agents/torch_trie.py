@@ -150,7 +150,7 @@ class Shown:
         Raises:
             ValueError: Not B arrays, or an id that the catalogue lacks.
         """
-        self._trie = trie
+        self._trie, self._num_rows = trie, num_rows
         self.hides = hidden is not None and any(len(titles) for titles in hidden)
         if hidden is None:
             return
@@ -188,6 +188,14 @@ class Shown:
         )
         leaf = num_before + skipped - first
         return self._trie.leaf_title[leaf.clamp(max=self._trie.num_titles - 1)]
+
+    def titles(self) -> Tensor:
+        """Return bool [B, I], the titles that each prompt may be shown."""
+        shape = (self._num_rows, self._trie.num_titles + 1)
+        by_leaf = torch.ones(shape, dtype=torch.bool, device=self._trie.lo.device)
+        if self.hides:
+            by_leaf.view(-1)[self._key] = False
+        return by_leaf[:, self._trie.title_leaf]
 
     def _rank(self, row: Tensor, leaf: Tensor) -> Tensor:
         """Count the hidden leaves, of all rows in order, before a leaf of a row."""

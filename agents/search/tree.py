@@ -24,7 +24,7 @@ from agents.torch_trie import Edges, Shown, TorchTrie
 from agents.types import Support
 from rere_env.types import IntArray
 
-__all__ = ["PromptTree"]
+__all__ = ["PromptTree", "pad_prompts"]
 
 # B prompts, R rows of the cache, K nodes a prompt, N nodes a row of the cache (B * K = R * N),
 # E continuations in all, T tokens read in all.
@@ -110,7 +110,7 @@ class PromptTree:
         self.num_prompts = len(prompts)
         self.shown = Shown(trie, len(prompts), hidden)
         self._lm = lm
-        padded, lengths, is_real = (tensor.to(lm.device) for tensor in _pad(prompts))
+        padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
         self._root, cache = lm.prefill(padded, lengths)
         num_rows = _num_rows(*padded.shape)
         self._cache = folded(cache, num_rows)
@@ -264,7 +264,7 @@ def _num_rows(num_prompts: int, width: int) -> int:
     return num_prompts // per_row
 
 
-def _pad(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+def pad_prompts(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Return prompts [B, P] padded on the right, their lengths [B] and bool [B, P]: real tokens."""
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     padded = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
