@@ -8,7 +8,7 @@ are counted, never repaired. Knows nothing of how a list was made.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,7 @@ def evaluate(
     *,
     ks: Sequence[int] = KS,
     probabilities: Probabilities | None = None,
+    exact: bool = False,
     batch_size: int = 512,
     seed: int = 0,
     num_resamples: int = 1000,
@@ -87,13 +88,16 @@ def evaluate(
         examples: All of them are scored.
         ks: Ranks; those beyond the catalogue's size are legal (the lists are padded).
         probabilities: The true distribution, for the `expected_...` metrics.
+        exact: Rank by the exact probabilities of all titles, whatever the recommender searches
+            with; it must have `exact()`, as a language model does.
         batch_size: Examples handed over at a time; it does not change the result.
         seed: Of the bootstrap.
         num_resamples: Of the bootstrap; 0: no intervals.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: Nothing to score, a k below 1, or an answer of the wrong shape or type.
+        ValueError: Nothing to score, a k below 1, an answer of the wrong shape or type, or
+            `exact` where the recommender cannot be.
     """
     if len(examples) == 0:
         raise ValueError("there is nothing to evaluate: `examples` is empty.")
@@ -101,6 +105,8 @@ def evaluate(
         raise ValueError(f"`ks` (={tuple(ks)}) must hold ranks of at least 1, such as (1, 10).")
     if batch_size < 1:
         raise ValueError(f"`batch_size` (={batch_size}) must be at least 1.")
+    if exact:
+        recommender = _exact(recommender)
     starts = range(0, len(examples), batch_size)
     batches = [examples.take(slice(start, start + batch_size)) for start in starts]
     started = time.perf_counter()
@@ -149,6 +155,20 @@ def compare(
     return metrics.paired_bootstrap(
         a.rows[metric], b.rows[metric], np.random.default_rng(seed), num_resamples
     )
+
+
+@runtime_checkable
+class _HasExact(Protocol):
+    def exact(self) -> Recommender: ...
+
+
+def _exact(recommender: Recommender) -> Recommender:
+    if not isinstance(recommender, _HasExact):
+        raise ValueError(
+            f"`exact` needs a recommender that can score every title (`exact()`); a "
+            f"{type(recommender).__name__} cannot. Leave `exact` out."
+        )
+    return recommender.exact()
 
 
 def _ask(recommender: Recommender, batch: Batch, k: int) -> NDArray[np.int64]:

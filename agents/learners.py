@@ -13,6 +13,8 @@ from safetensors.torch import load_model, save_model
 
 from agents.backbones import Backbone
 from agents.language_model import LanguageModel
+from agents.lora import has_lora, merged
+from agents.memory import TokenBudget
 from agents.rere import ReReAgent, ReReConfig
 from agents.runs import replace_folder
 from agents.sft import sft_update, user_batches
@@ -23,9 +25,6 @@ from rere_env.types import Batch
 __all__ = ["ReReLearner", "SFTLearner"]
 
 Rows: TypeAlias = NDArray[np.int64]
-
-MAX_LOGITS = 2**28
-"""Most logits over the whole vocabulary that one forward pass may hold (1 GiB in float32)."""
 
 
 class _PolicyLearner:
@@ -40,7 +39,7 @@ class _PolicyLearner:
         # The wrapped model shares its weights with `backbone.model`, which is what is saved.
         policy = LanguageModel(backbone.model.to(accelerator.device))
         optimizer = torch.optim.AdamW(
-            policy.parameters(),
+            [parameter for parameter in policy.parameters() if parameter.requires_grad],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
@@ -53,9 +52,12 @@ class _PolicyLearner:
         return model
 
     def save_policy(self, folder: Path) -> None:
-        """Write the policy as a Hugging Face folder, in one step."""
+        """Write the policy as a Hugging Face folder, in one step; an adapter is merged."""
+        model = self.backbone.model
+        if has_lora(model):
+            model = merged(model)
         with replace_folder(folder) as new:
-            self.backbone.save(new)
+            replace(self.backbone, model=model).save(new)
 
     def save_extra(self, folder: Path) -> None:
         """Nothing besides the accelerator's state."""
@@ -89,7 +91,7 @@ class SFTLearner(_PolicyLearner):
         self.task = task
         self.examples = examples
         self.max_grad_norm = max_grad_norm
-        self.max_tokens = _bounded(max_tokens, task.tokenizer.vocab_size)
+        self.budget = TokenBudget(max_tokens, accelerator.num_processes)
         self._batches = [
             rows
             for epoch in range(epochs)
@@ -108,7 +110,7 @@ class SFTLearner(_PolicyLearner):
             self.optimizer,
             self.accelerator,
             max_grad_norm=self.max_grad_norm,
-            max_tokens=self.max_tokens,
+            budget=self.budget,
         )
 
 
@@ -130,12 +132,11 @@ class ReReLearner(_PolicyLearner):
         prompts_per_step: int,
         seed: int,
     ) -> None:
-        """Copy the policy as the reference; plan the prompts of every step."""
+        """Plan the prompts of every step; make the reference, a copy where there is no adapter."""
         super().__init__(backbone, settings, accelerator)
-        reference = copy.deepcopy(self.language_model)
-        if config.support == "vocabulary":
-            bound = _bounded(config.max_tokens, task.tokenizer.vocab_size)
-            config = replace(config, max_tokens=bound)
+        reference = None
+        if not has_lora(backbone.model):
+            reference = copy.deepcopy(self.language_model)
         self.agent = ReReAgent(task, self.policy, reference, config, accelerator)
         self.examples = examples
         self.num_steps = num_steps
@@ -148,12 +149,14 @@ class ReReLearner(_PolicyLearner):
         return self.agent.update(self.examples.take(rows), self.optimizer, step)
 
     def save_extra(self, folder: Path) -> None:
-        """Write the reference policy."""
-        save_model(self.agent.reference, str(folder / "reference.safetensors"))
+        """Write the reference policy, where it is a model of its own."""
+        if self.agent.reference is not None:
+            save_model(self.agent.reference, str(folder / "reference.safetensors"))
 
     def load_extra(self, folder: Path) -> None:
         """Read the reference policy."""
-        load_model(self.agent.reference, str(folder / "reference.safetensors"))
+        if self.agent.reference is not None:
+            load_model(self.agent.reference, str(folder / "reference.safetensors"))
 
     def _rows(self, step: int) -> Rows:
         """Return the examples of a step: epochs of the shuffled examples, end to end."""
@@ -180,8 +183,3 @@ def _share(rows: Rows, accelerator: Accelerator) -> Rows:
             "use a larger batch or fewer processes."
         )
     return rows[accelerator.process_index :: num_processes][:size]
-
-
-def _bounded(max_tokens: int, vocab_size: int) -> int:
-    """Return a token budget whose logits over the whole vocabulary stay within `MAX_LOGITS`."""
-    return min(max_tokens, max(MAX_LOGITS // vocab_size, 1))

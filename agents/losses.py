@@ -7,7 +7,7 @@ from torch import Tensor
 
 from agents.types import Loss, LossInputs
 
-__all__ = ["grpo", "k3", "sequence_mean"]
+__all__ = ["grpo", "k3", "log_ratio_percentile", "sequence_mean"]
 
 
 def grpo(*, beta: float = 1e-3, kl: Literal["exact", "k3"] = "exact") -> Loss:
@@ -47,6 +47,12 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor, clamp: float = 5.0) -> Tensor:
     """
     d = (ref_logprobs - logprobs).clamp(-clamp, clamp)
     return torch.exp(d) - d - 1
+
+
+def log_ratio_percentile(inputs: LossInputs, share: float) -> Tensor:
+    """Return the value that |log policy - log reference| exceeds on 1 - share of the tokens."""
+    log_ratio = (inputs.logprobs.detach() - inputs.ref_logprobs).abs()
+    return torch.nanquantile(torch.where(inputs.mask, log_ratio, torch.nan).flatten(), share)
 
 
 def _divergence(inputs: LossInputs, kl: Literal["exact", "k3"]) -> Tensor:

@@ -1,9 +1,16 @@
-"""Small tensor functions over ragged segments."""
+"""Small tensor functions: ragged segments, precision."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["segment_log_softmax", "segment_sum"]
+__all__ = ["compute_dtype", "segment_log_softmax", "segment_sum"]
+
+
+def compute_dtype(device: torch.device, default: torch.dtype) -> torch.dtype:
+    """Return the dtype of matrix products: autocast's where it is on."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return default
 
 
 def segment_sum(values: Tensor, segment: Tensor, num_segments: int) -> Tensor:

@@ -1,22 +1,27 @@
-"""A language model as a `Recommender`: constrained beam search over rows of similar length."""
+"""Language models as `Recommender`s: by a search for the best titles, or by all their scores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.catalogue_scores import score_catalogue
 from agents.language_model import LanguageModel
-from agents.search import beam_search
+from agents.search import Search, find_search
 from agents.torch_trie import TorchTrie
 from agents.types import Candidates, Support
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch
+from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray
 
-__all__ = ["LMRecommender"]
+__all__ = ["ExactRecommender", "HiddenTitles", "LMRecommender"]
+
+HiddenTitles: TypeAlias = Callable[[Batch], Sequence[IntArray]]
+"""`batch of B -> B arrays of title ids`, those that each example may not be shown."""
 
 
 class LMRecommender:
-    """Ranks titles by the beams of a policy."""
+    """Ranks titles by what a search finds."""
 
     def __init__(
         self,
@@ -25,7 +30,9 @@ class LMRecommender:
         *,
         beam: int = 50,
         support: Support = "catalogue",
+        search: Search = "parity",
         batch_size: int = 64,
+        hidden: HiddenTitles | None = None,
     ) -> None:
         """Keep the policy.
 
@@ -34,13 +41,18 @@ class LMRecommender:
             lm: The policy, on its device.
             beam: Width of the search; the best k of the beams are returned.
             support: What probabilities are normalised over.
+            search: Which search; "exact" returns the most probable titles themselves.
             batch_size: Prompts searched together.
+            hidden: Titles not to be shown.
         """
         self.task = task
         self.lm = lm
         self.beam = beam
         self.support = support
         self.batch_size = batch_size
+        self.hidden = hidden
+        self.search_name: Search = search
+        self._search = find_search(search)
         self._trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
 
     def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
@@ -57,26 +69,86 @@ class LMRecommender:
             raise ValueError(f"`k` (={k}) must not exceed `beam` (={self.beam}); use a wider beam.")
         titles = np.full((len(examples), k), NO_TITLE, np.int64)
         logprobs = np.full((len(examples), k), -np.inf, np.float32)
+        certified = np.zeros(len(examples), np.bool_)
         training = self.lm.training
         self.lm.eval()
-        for rows, found in self._batches(examples):
+        for rows, found in self._batches(examples, k):
             titles[rows] = found.titles[:, :k]
             logprobs[rows] = found.logprobs[:, :k]
+            certified[rows] = False if found.certified is None else found.certified
         self.lm.train(training)
-        return Candidates(titles=titles, logprobs=logprobs)
+        return Candidates(titles=titles, logprobs=logprobs, certified=certified)
 
-    def _batches(self, examples: Batch) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
+    def exact(self) -> "ExactRecommender":
+        """Return the recommender that scores every title under the same policy.
+
+        Raises:
+            ValueError: The probabilities of the titles do not sum to one.
+        """
+        if self.support != "catalogue":
+            raise ValueError(
+                f"`support` (={self.support!r}) must be 'catalogue' where every title is scored; "
+                "use search='exact' for the best ones."
+            )
+        return ExactRecommender(self.task, self.lm, hidden=self.hidden)
+
+    def _batches(self, examples: Batch, k: int) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
+        # The best k titles are the same in any width, if the search is exact.
+        width = k if self.search_name == "exact" else self.beam
         prompts = [self.task.prompt(example.history) for example in examples]
+        hidden = None if self.hidden is None else self.hidden(examples)
         order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             yield (
                 rows,
-                beam_search(
+                self._search(
                     self.lm,
                     self._trie,
                     [prompts[row] for row in rows],
-                    self.beam,
+                    width,
                     support=self.support,
+                    hidden=None if hidden is None else [hidden[row] for row in rows],
                 ),
             )
+
+
+class ExactRecommender:
+    """Ranks all titles by their exact probabilities under `support="catalogue"`."""
+
+    def __init__(
+        self, task: Task, lm: LanguageModel, *, hidden: HiddenTitles | None = None
+    ) -> None:
+        """Keep the policy.
+
+        Args:
+            task: Catalogue and prompts.
+            lm: The policy, on its device.
+            hidden: Titles not to be shown.
+        """
+        self.task = task
+        self.lm = lm
+        self.hidden = hidden
+
+    def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
+        """Return title ids [B, k], best first; hidden ones are left out."""
+        logprobs = self.logprobs(examples)
+        num_titles = min(k, logprobs.shape[1])
+        best = np.argsort(-logprobs, axis=1, kind="stable")[:, :num_titles]
+        titles = np.full((len(examples), k), NO_TITLE, np.int64)
+        is_shown = np.take_along_axis(logprobs, best, axis=1) > -np.inf
+        titles[:, :num_titles] = np.where(is_shown, best, NO_TITLE)
+        return titles
+
+    def logprobs(self, examples: Batch) -> NDArray[np.float32]:
+        """Return the log-probability of every title, [B, titles]."""
+        hidden = None if self.hidden is None else self.hidden(examples)
+        training = self.lm.training
+        self.lm.eval()
+        scores = score_catalogue(self.lm, self.task, examples, hidden=hidden)
+        self.lm.train(training)
+        return scores
+
+    def probabilities(self, examples: Batch) -> FloatArray:
+        """Return the probability of every title, float64 [B, titles]."""
+        return np.exp(self.logprobs(examples), dtype=np.float64)

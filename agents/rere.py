@@ -25,16 +25,19 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from agents.advantages import group_normalized
+from agents.group_trees import GroupTrees, group_sizes, plan_groups
+from agents.groups import Groups, judge, rollout_metrics
 from agents.language_model import LanguageModel
-from agents.losses import grpo
-from agents.scoring import GroupScores, exact_kl, plan_groups, score_groups
+from agents.lora import has_lora, switched_off
+from agents.losses import grpo, log_ratio_percentile
+from agents.memory import TokenBudget
+from agents.scoring import GroupScores, exact_kl, score_groups
 from agents.search import beam_search
 from agents.torch_trie import TorchTrie
 from agents.tree import parts_of_similar_length
 from agents.types import Advantage, Candidates, Loss, LossInputs, Support
-from rere_env.rewards import hit, reward_terms
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch, FloatArray
+from rere_env.types import Batch
 
 __all__ = ["ReReAgent", "ReReConfig"]
 
@@ -49,10 +52,12 @@ class ReReConfig:
         sampler: `(lm, trie, prompts, G, support=...) -> Candidates`, best first.
         advantage: `rewards [B, G] -> advantages [B, G]`.
         loss: `LossInputs -> (scalar, metrics)`.
-        reference_sync_steps: Steps between updates of the reference, those without signal counted.
+        reference_sync_steps: Steps between updates of the reference, those without signal counted;
+            None: it never changes.
         reference_mix: Share of the policy in the updated reference.
         max_grad_norm: Gradient norm is clipped to this.
-        max_tokens: Tree tokens a forward-backward pass may hold (rows times the longest).
+        max_tokens: Tree tokens a forward-backward pass may hold (rows times the longest); halved
+            once if the device runs out of memory.
     """
 
     group_size: int = 16
@@ -60,7 +65,7 @@ class ReReConfig:
     sampler: Callable[..., Candidates] = beam_search
     advantage: Advantage = group_normalized
     loss: Loss = field(default_factory=grpo)
-    reference_sync_steps: int = 512
+    reference_sync_steps: int | None = 512
     reference_mix: float = 0.6
     max_grad_norm: float = 0.3
     max_tokens: int = 16_384
@@ -83,7 +88,7 @@ class ReReAgent:
         self,
         task: Task,
         policy: LanguageModel,
-        reference: LanguageModel,
+        reference: LanguageModel | None,
         config: ReReConfig,
         accelerator: Accelerator,
     ) -> None:
@@ -92,23 +97,37 @@ class ReReAgent:
         Args:
             task: Catalogue, prompts and reward.
             policy: What learns.
-            reference: What the KL anchors to; its gradients are switched off.
+            reference: What the KL anchors to, its gradients are switched off; None: the policy
+                with its LoRA adapter switched off.
             config: The choices.
             accelerator: Device, precision and processes.
+
+        Raises:
+            ValueError: The adapter's reference is to be synced, or there is no adapter.
         """
+        if reference is None and not has_lora(accelerator.unwrap_model(policy).model):
+            raise ValueError("`reference` (=None) needs a policy with a LoRA adapter; pass a copy.")
+        if reference is None and config.reference_sync_steps is not None:
+            raise ValueError(
+                f"`reference_sync_steps` (={config.reference_sync_steps}) cannot sync `reference` "
+                "(=None): the policy with its adapter switched off never changes; use "
+                "reference_sync_steps=None, or pass a copy of the policy as the reference."
+            )
         self.task = task
         self.policy = policy
-        self.reference = reference.requires_grad_(False).eval()
+        self.reference = reference if reference is None else reference.requires_grad_(False).eval()
         self.config = config
         self.accelerator = accelerator
         self.trie = TorchTrie.build(task.trie, task.title_tokens, accelerator.device)
+        self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
 
     def rollout(self, prompts: Sequence[Sequence[int]]) -> Candidates:
         """Let the policy write G titles for each prompt, best first."""
         lm = self.accelerator.unwrap_model(self.policy).eval()
-        return self.config.sampler(
-            lm, self.trie, prompts, self.config.group_size, support=self.config.support
-        )
+        with self.accelerator.autocast():
+            return self.config.sampler(
+                lm, self.trie, prompts, self.config.group_size, support=self.config.support
+            )
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
         """Make one optimiser step on B prompts; return what happened.
@@ -117,93 +136,92 @@ class ReReAgent:
         """
         prompts = [self.task.prompt(example.history) for example in batch]
         candidates = self.rollout(prompts)
-        rewards, advantages = self._judge(candidates, batch)
-        signal = np.flatnonzero(np.abs(advantages.numpy()).max(axis=1) > 0)
-        metrics = _rollout_metrics(self.task, candidates, batch, rewards, len(signal))
+        groups = judge(self.task, prompts, candidates, batch, self.config.advantage)
+        signal = groups.with_signal()
+        metrics = rollout_metrics(self.task, candidates, batch, groups)
         num_with_signal = self._sum_over_processes(len(signal))
         metrics["rollout/updated"] = float(num_with_signal > 0)
-        if num_with_signal == 0:
-            self._sync_reference(step)
-            return metrics
-
-        # Every process joins the reduction, one without signal with a gradient of 0.
-        rows, weight = (signal, 1.0) if len(signal) else (np.arange(1), 0.0)
-        optimizer.zero_grad()
-        self.policy.train()
-        lengths = np.array([len(prompts[row]) for row in rows])
-        lengths += self.config.group_size * self.task.trie.max_length // 2  # at most about this
-        parts = parts_of_similar_length(lengths, self.config.max_tokens)
-        for i, part in enumerate(parts):
-            is_last = i == len(parts) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.policy):
-                inputs = self._loss_inputs(
-                    rows[part], prompts, candidates, rewards, advantages, batch
-                )
-                loss, terms = self.config.loss(inputs)
-                self.accelerator.backward(weight * loss)
-            for name, value in {**terms, "loss/total": loss.detach()}.items():
-                metrics[name] = metrics.get(name, 0.0) + float(value)
-            metrics["ratio/log_p99"] = max(
-                metrics.get("ratio/log_p99", 0.0), _log_ratio_p99(inputs)
-            )
-        norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), self.config.max_grad_norm)
-        metrics["loss/grad_norm"] = float(norm)
-        optimizer.step()
+        if num_with_signal > 0:
+            # Every process joins the reduction, one without signal with a gradient of 0.
+            rows, weight = (signal, 1.0) if len(signal) else (np.arange(1), 0.0)
+            metrics |= self._learn(groups.take(rows), weight, optimizer)
         self._sync_reference(step)
         return metrics
 
-    def _judge(self, candidates: Candidates, batch: Batch) -> tuple[FloatArray, Tensor]:
-        """Return rewards and advantages [B, G]; empty slots (always last) get 0 and are ignored."""
-        titles = candidates.titles
-        rewards = np.zeros(titles.shape, np.float32)
-        advantages = torch.zeros(titles.shape)
-        num_titles = (titles != NO_TITLE).sum(axis=1)
-        for n in np.unique(num_titles[num_titles > 0]):
-            rows = np.flatnonzero(num_titles == n)
-            rewards[rows, :n] = self.task.reward(titles[rows, :n], batch.take(rows))
-            advantages[rows, :n] = self.config.advantage(torch.from_numpy(rewards[rows, :n]))
-        return rewards, advantages
+    def _learn(
+        self, groups: Groups, weight: float, optimizer: torch.optim.Optimizer
+    ) -> dict[str, float]:
+        """Make one optimiser step on groups with signal."""
+        self.policy.train()
 
-    def _loss_inputs(
-        self,
-        rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-        prompts: Sequence[Sequence[int]],
-        candidates: Candidates,
-        rewards: FloatArray,
-        advantages: Tensor,
-        batch: Batch,
-    ) -> LossInputs:
-        """Score some groups under policy and reference."""
-        device, support = self.accelerator.device, self.config.support
-        titles = candidates.titles[rows]
+        def gradient(max_tokens: int) -> dict[str, Tensor]:
+            optimizer.zero_grad()
+            return self._gradient(groups, weight, max_tokens)
+
+        terms = self.budget.run(gradient)
+        terms["loss/grad_norm"] = self.accelerator.clip_grad_norm_(
+            self.policy.parameters(), self.config.max_grad_norm
+        )
+        optimizer.step()
+        return {name: float(value) for name, value in terms.items()}
+
+    def _gradient(self, groups: Groups, weight: float, max_tokens: int) -> dict[str, Tensor]:
+        """Add up the gradients of the groups, in parts of similar length."""
+        sizes = group_sizes(self.task.trie, groups.prompts, groups.titles, self.config.support)
+        parts = parts_of_similar_length(sizes, max_tokens)
+        sums: dict[str, Tensor] = {}
+        percentiles = []
+        for i, part in enumerate(parts):
+            is_last = i == len(parts) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(self.policy):
+                inputs = self._loss_inputs(groups.take(part))
+                loss, terms = self.config.loss(inputs)
+                self.accelerator.backward(weight * loss)
+            for name, value in {**terms, "loss/total": loss.detach()}.items():
+                sums[name] = sums[name] + value if name in sums else value
+            percentiles.append(log_ratio_percentile(inputs, 0.99))
+        return sums | {"ratio/log_p99": torch.stack(percentiles).max()}
+
+    def _loss_inputs(self, groups: Groups) -> LossInputs:
+        """Score some groups under reference and policy."""
+        device = self.accelerator.device
         plan = plan_groups(
             self.task.trie,
             self.task.title_tokens,
-            [prompts[r] for r in rows.tolist()],
-            titles,
-            support,
+            groups.prompts,
+            groups.titles,
+            self.config.support,
         )
-        with torch.no_grad():
-            reference = score_groups(self.reference, self.trie, plan, support, device)
         with self.accelerator.autocast():
-            policy: GroupScores = score_groups(self.policy, self.trie, plan, support, device)
-        is_target = (titles == batch.target_title[rows, None]) & (titles != NO_TITLE)
+            reference = self._reference_scores(plan)
+            policy = score_groups(self.policy, plan, device)
         return LossInputs(
             logprobs=policy.logprobs,
             old_logprobs=policy.logprobs.detach(),
             ref_logprobs=reference.logprobs,
             mask=policy.mask,
-            advantages=advantages[torch.from_numpy(rows)].to(device),
-            rewards=torch.from_numpy(rewards[rows]).to(device),
-            is_target=torch.from_numpy(is_target).to(device),
-            num_candidates=int((candidates.titles != NO_TITLE).sum()),
+            advantages=groups.advantages.to(device),
+            rewards=groups.rewards.to(device),
+            is_target=groups.is_target.to(device),
+            num_candidates=groups.num_candidates,
             exact_kl=exact_kl(policy, reference),
         )
 
     @torch.no_grad()
+    def _reference_scores(self, plan: GroupTrees) -> GroupScores:
+        if self.reference is not None:
+            return score_groups(self.reference, plan, self.accelerator.device)
+        lm = self.accelerator.unwrap_model(self.policy).eval()
+        with switched_off(lm.model):
+            scores = score_groups(lm, plan, self.accelerator.device)
+        self.policy.train()
+        return scores
+
+    @torch.no_grad()
     def _sync_reference(self, step: int) -> None:
         """Reference <- mix * policy + (1 - mix) * reference, whenever it is due."""
-        if (step + 1) % self.config.reference_sync_steps:
+        every = self.config.reference_sync_steps
+        if self.reference is None or every is None or (step + 1) % every:
             return
         policy = self.accelerator.unwrap_model(self.policy)
         for ours, theirs in zip(policy.parameters(), self.reference.parameters(), strict=True):
@@ -212,26 +230,3 @@ class ReReAgent:
     def _sum_over_processes(self, count: int) -> int:
         total = torch.tensor(count, device=self.accelerator.device)
         return int(self.accelerator.reduce(total, "sum"))
-
-
-def _rollout_metrics(
-    task: Task, candidates: Candidates, batch: Batch, rewards: FloatArray, num_signal: int
-) -> dict[str, float]:
-    titles = candidates.titles[:, : task.trie.num_titles]  # slots beyond the catalogue are empty
-    hits = hit(titles, batch).astype(bool)
-    metrics = {
-        "rollout/reward": float(rewards.sum(axis=1).mean()),
-        "rollout/hit_rate": float(hits.any(axis=1).mean()),
-        "rollout/hit_rate@1": float(hits[:, 0].mean()),
-        "rollout/signal_share": num_signal / len(batch),
-        "rollout/distinct_titles": float(len(np.unique(titles))),
-        "rollout/logprob@1": float(candidates.logprobs[:, 0].mean()),
-    }
-    for name, values in reward_terms(task.reward, titles, batch)[1].items():
-        metrics[f"reward/{name}"] = float(values.sum(axis=1).mean())
-    return metrics
-
-
-def _log_ratio_p99(inputs: LossInputs) -> float:
-    log_ratio = (inputs.logprobs.detach() - inputs.ref_logprobs)[inputs.mask].abs()
-    return float(torch.quantile(log_ratio, 0.99)) if log_ratio.numel() else 0.0

@@ -14,12 +14,20 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.language_model import LanguageModel, TreeTensors
-from agents.tree import PackedTrees, pack, parts_of_similar_length
+from agents.language_model import LanguageModel, NextTokens, TreeTensors
+from agents.memory import TokenBudget
+from agents.tree import Trees, pack, parts_of_similar_length
 from rere_env.task import Task
 from rere_env.types import Batch
 
-__all__ = ["SFTBatch", "plan_completions", "sft_loss", "sft_update", "user_batches"]
+__all__ = [
+    "SFTBatch",
+    "plan_completions",
+    "plan_users",
+    "sft_loss",
+    "sft_update",
+    "user_batches",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,14 +35,32 @@ class SFTBatch:
     """Trees of prompts and completions, with the tokens to be predicted.
 
     Attributes:
-        packed: One tree a user.
-        slots: [M] flattened tree slot before each completion token.
-        tokens: [M] that token.
+        trees: One tree a row.
+        row: [M] the tree of each completion token.
+        slots: [M] the node before it.
+        tokens: [M] the token.
     """
 
-    packed: PackedTrees
+    trees: Trees
+    row: NDArray[np.int64]
     slots: NDArray[np.int64]
     tokens: NDArray[np.int64]
+
+    def parts(self, max_tokens: int) -> list["SFTBatch"]:
+        """Split into parts of at most `max_tokens` nodes (rows times the longest)."""
+        return [self._take(rows) for rows in parts_of_similar_length(self.trees.sizes, max_tokens)]
+
+    def _take(self, rows: NDArray[np.int64]) -> "SFTBatch":
+        number = np.full(len(self.trees.sizes), -1)
+        number[rows] = np.arange(len(rows))
+        row = number[self.row]
+        own = row >= 0
+        return SFTBatch(
+            trees=self.trees.take(rows),
+            row=row[own],
+            slots=self.slots[own],
+            tokens=self.tokens[own],
+        )
 
 
 def user_batches(
@@ -59,26 +85,31 @@ def user_batches(
 def plan_completions(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], rows: Sequence[int]
 ) -> SFTBatch:
-    """Lay out prompts with their completions, one tree a row."""
+    """Lay out prompts with their completions, one tree a row (0..R - 1, each used)."""
     sequences = [[*p, *c[:-1]] for p, c in zip(prompts, completions, strict=True)]
     packed = pack(sequences, rows)
-    slots = []
-    for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        own = packed.slots[i, len(prompt) - 1 : len(prompt) - 1 + len(completion)]
-        slots.append(own + rows[i] * packed.tokens.shape[1])
+    lengths = np.array([len(completion) for completion in completions])
+    before = np.array([len(prompt) - 1 for prompt in prompts])
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return SFTBatch(
-        packed=packed,
-        slots=np.concatenate(slots),
+        trees=packed,
+        row=np.asarray(rows, np.int64)[sequence],
+        slots=packed.slots[sequence, before[sequence] + place],
         tokens=np.concatenate([np.asarray(c, np.int64) for c in completions]),
     )
 
 
 def sft_loss(lm: torch.nn.Module, planned: SFTBatch, device: torch.device) -> Tensor:
-    """Return the mean cross-entropy a token."""
-    trees = TreeTensors(planned.packed, device)
-    logprobs: Tensor = lm(trees, torch.from_numpy(planned.slots).to(device))
-    tokens = torch.from_numpy(planned.tokens).to(device)
-    return -logprobs.gather(1, tokens[:, None]).mean()
+    """Return the mean cross-entropy a token; the logits are never held all at once."""
+
+    def move(array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    slots = move(planned.slots + planned.row * planned.trees.tokens.shape[1])
+    tokens = NextTokens(owner=torch.arange(len(slots), device=device), token=move(planned.tokens))
+    logprobs: Tensor = lm(TreeTensors(planned.trees, device), slots, tokens, "vocabulary")
+    return -logprobs.mean()
 
 
 def sft_update(
@@ -89,49 +120,46 @@ def sft_update(
     accelerator: Accelerator,
     *,
     max_grad_norm: float,
-    max_tokens: int,
+    budget: TokenBudget,
 ) -> dict[str, float]:
-    """Make one optimiser step on a batch, in parts of at most `max_tokens` tree tokens."""
-    optimizer.zero_grad()
+    """Make one optimiser step on a batch, in parts that the budget allows."""
+    planned = plan_users(task, batch)
     lm.train()
-    parts = _plan_parts(task, batch, max_tokens)
-    num_tokens = sum(len(part.tokens) for part in parts)
-    total = 0.0
-    for i, part in enumerate(parts):
-        with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(lm):
-            with accelerator.autocast():
-                loss = sft_loss(lm, part, accelerator.device) * (len(part.tokens) / num_tokens)
-            accelerator.backward(loss)
-        total += float(loss.detach())
+
+    def gradient(max_tokens: int) -> Tensor:
+        optimizer.zero_grad()
+        parts = planned.parts(max_tokens)
+        total = torch.zeros((), device=accelerator.device)
+        for i, part in enumerate(parts):
+            with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(lm):
+                share = len(part.tokens) / len(planned.tokens)
+                with accelerator.autocast():
+                    loss = sft_loss(lm, part, accelerator.device) * share
+                accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    total = budget.run(gradient)
     norm = accelerator.clip_grad_norm_(lm.parameters(), max_grad_norm)
     optimizer.step()
-    return {"loss/total": total, "loss/grad_norm": float(norm), "sft/tokens": float(num_tokens)}
+    return {
+        "loss/total": float(total),
+        "loss/grad_norm": float(norm),
+        "sft/tokens": float(len(planned.tokens)),
+        "sft/tokens_read": float(planned.trees.sizes.sum()),
+    }
 
 
-def _plan_parts(task: Task, batch: Batch, max_tokens: int) -> list[SFTBatch]:
-    """Lay out the trees of a batch, those of similar length together."""
+def plan_users(task: Task, batch: Batch) -> SFTBatch:
+    """Lay out the trees of a batch: one for each user and first item of the history.
+
+    Windows with the same first item share their history; one that has slid shares nothing.
+    """
     prompts = [task.prompt(example.history) for example in batch]
     completions = [
         task.title_tokens.to_model_ids(task.title_tokens[title]).tolist()
         for title in batch.target_title
     ]
-    # Windows with the same first item are prefixes of each other; one that has slid is not.
-    trunk = np.unique(np.stack([batch.user, batch.history[:, 0]]), axis=1, return_inverse=True)[1]
-    trunk = trunk.reshape(-1)
-    longest = np.zeros(trunk.max() + 1, np.int64)
-    np.maximum.at(
-        longest, trunk, [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-    )
-    parts = []
-    for trunks in parts_of_similar_length(longest, max_tokens):
-        row = np.full(len(longest), -1)
-        row[trunks] = np.arange(len(trunks))
-        own = np.flatnonzero(row[trunk] >= 0)
-        parts.append(
-            plan_completions(
-                [prompts[i] for i in own],
-                [completions[i] for i in own],
-                row[trunk[own]].tolist(),
-            )
-        )
-    return parts
+    start = np.stack([batch.user, batch.history[:, 0]])
+    rows = np.unique(start, axis=1, return_inverse=True)[1].reshape(-1)
+    return plan_completions(prompts, completions, rows.tolist())

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PackedTrees", "pack", "parts_of_similar_length"]
+__all__ = ["PackedTrees", "Trees", "pack", "parts_of_similar_length"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PackedTrees:
+class Trees:
     """R trees of at most S nodes, one a row, in pre-order.
 
     Attributes:
@@ -23,13 +23,32 @@ class PackedTrees:
         positions: [R, S] int64, depth of each node: its position in every sequence through it.
         ends: [R, S] int64, one past the last descendant; padding nodes see only themselves.
         sizes: [R] int64, nodes of each tree.
-        slots: [n, L] int64, the node of each token of each input sequence, -1 past its end.
     """
 
     tokens: NDArray[np.int64]
     positions: NDArray[np.int64]
     ends: NDArray[np.int64]
     sizes: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> "Trees":
+        """Return some of the trees, with no more padding than they need."""
+        width = int(self.sizes[rows].max())
+        return Trees(
+            tokens=self.tokens[rows, :width],
+            positions=self.positions[rows, :width],
+            ends=self.ends[rows, :width],
+            sizes=self.sizes[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PackedTrees(Trees):
+    """Trees made of sequences.
+
+    Attributes:
+        slots: [n, L] int64, the node of each token of each input sequence, -1 past its end.
+    """
+
     slots: NDArray[np.int64]
 
 

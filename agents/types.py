@@ -1,16 +1,19 @@
 """The values that travel inside an agent. Shapes: see the legend of `rere_env.types`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-__all__ = ["Advantage", "Candidates", "Loss", "LossInputs", "Support"]
+from rere_env.types import IntArray
+
+__all__ = ["Advantage", "Candidates", "Loss", "LossInputs", "Sampler", "Support"]
 
 Support = Literal["catalogue", "vocabulary"]
 """Over which tokens a policy's probabilities sum to one: the legal ones, or all."""
@@ -23,10 +26,43 @@ class Candidates:
     Attributes:
         titles: [B, G] int64 title ids, `NO_TITLE` where fewer than G titles exist.
         logprobs: [B, G] float32 log-probability of each title, -inf in empty slots.
+        certified: [B] bool, True where no title outside is more probable than one inside; None
+            where the method cannot tell.
     """
 
     titles: NDArray[np.int64]
     logprobs: NDArray[np.float32]
+    certified: NDArray[np.bool_] | None = None
+
+
+class Sampler(Protocol):
+    """Writes G titles for each of B prompts: the searches and samplers of `agents.search`."""
+
+    def __call__(
+        self,
+        lm: Any,  # noqa: ANN401 - a LanguageModel; its module stands above this one
+        trie: Any,  # noqa: ANN401 - a TorchTrie, likewise
+        prompts: Sequence[Sequence[int]],
+        group_size: int,
+        *,
+        support: Support = "catalogue",
+        hidden: Sequence[IntArray] | None = None,
+        targets: IntArray | None = None,
+        generator: "torch.Generator | None" = None,
+    ) -> Candidates:
+        """Return candidates [B, G], best first.
+
+        Args:
+            lm: The policy, in eval mode.
+            trie: The catalogue, on the policy's device.
+            prompts: B prompts of model token ids, of any lengths.
+            group_size: G.
+            support: What the probabilities are normalised over.
+            hidden: B arrays of title ids that each prompt may not be shown.
+            targets: [B] title ids of the answers, for samplers that look for them.
+            generator: Source of randomness, on the policy's device; None: torch's own.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

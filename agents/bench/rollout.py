@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
 
 from agents.bench.timing import interleave, machine, ratio
-from agents.language_model import LanguageModel
+from agents.language_model import LanguageModel, TreeCache
 from agents.search import beam_search
 from agents.torch_trie import Edges, TorchTrie
 from rere_env.dynamics import Dynamics
@@ -102,7 +101,7 @@ class _Policy:
 
     task: Task
     lm: LanguageModel
-    cache: DynamicCache
+    cache: TreeCache
     root: Tensor  # [N, D] after the prompt
     hidden: Tensor  # [N, D] after the current prefix
     prompt: Tensor  # [N, P] bool, slots of the prompt

@@ -16,12 +16,16 @@ class Evaluate:
     Examples:
         rere evaluate runs/mine
         rere evaluate runs/mine --split valid --beam 20 --json
+        rere evaluate runs/mine --search exact
 
     Attributes:
         run_or_model: A folder of `rere train`, a folder with a causal LM, or a hub id.
         data: Data folder or `games`; default: what the run was trained on.
         split: Which split.
         beam: Width of the search; metrics go up to this rank.
+        search: `parity` is the beam search of Hugging Face, `radix` a faster one, `exact` finds
+            the most probable titles themselves.
+        exact: Score every title of the catalogue instead of searching.
         json: Print JSON instead of a table.
         device: Where to compute.
     """
@@ -30,6 +34,8 @@ class Evaluate:
     data: str | None = None
     split: str = "test"
     beam: int = 50
+    search: Literal["parity", "radix", "exact"] = "parity"
+    exact: bool = False
     json: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -42,10 +48,15 @@ class Evaluate:
 
         policy = load_policy(self.run_or_model, self.data, self.device)
         recommender = LMRecommender(
-            policy.task, policy.lm, beam=self.beam, support=policy.config.support
+            policy.task,
+            policy.lm,
+            beam=self.beam,
+            support=policy.config.support,
+            search=self.search,
         )
         ks = tuple(k for k in (1, 3, 5, 10, 20, 50) if k <= self.beam)
-        done = evaluate(recommender, policy.task, policy.task.split(self.split), ks=ks)
+        examples = policy.task.split(self.split)
+        done = evaluate(recommender, policy.task, examples, ks=ks, exact=self.exact)
         if self.json:
             print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
         else:

@@ -7,21 +7,38 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the tests fork: no t
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from agents.language_model import LanguageModel
@@ -29,8 +46,6 @@ from agents.torch_trie import TorchTrie
 from rere_env import NO_ITEM, Batch, Catalogue, Dataset, Task, WordTokenizer
 from rere_env.catalogue import TitleTokens
 from rere_env.trie import Trie
-
-FAMILIES = ("qwen2", "llama", "gemma", "gpt2")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -105,48 +120,60 @@ def few_titles() -> Titles:
     )
 
 
+WINDOW = 6
+"""Of the families with sliding layers: shorter than most sequences of the tests."""
+
+FAMILY_CLASSES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 8}),
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": WINDOW}),
+    "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": 8}),
+    "gemma2": (
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        {"head_dim": 8, "sliding_window": WINDOW, "final_logit_softcapping": 20.0},
+    ),
+    "gemma3": (
+        Gemma3TextConfig,
+        Gemma3ForCausalLM,
+        {"head_dim": 8, "sliding_window": WINDOW, "sliding_window_pattern": 2},
+    ),
+    "olmo2": (Olmo2Config, Olmo2ForCausalLM, {}),
+    "phi3": (Phi3Config, Phi3ForCausalLM, {"sliding_window": None}),
+    "granite": (GraniteConfig, GraniteForCausalLM, {"logits_scaling": 2.0}),
+    "smollm3": (SmolLM3Config, SmolLM3ForCausalLM, {}),
+    "gpt2": (GPT2Config, GPT2LMHeadModel, {}),
+}
+FAMILIES = tuple(FAMILY_CLASSES)
+
+
 def make_model(
-    family: str, vocab_size: int, *, max_length: int = 128, dtype: torch.dtype = torch.float32
+    family: str,
+    vocab_size: int,
+    *,
+    max_length: int = 128,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
 ) -> PreTrainedModel:
     """A random model whose scores are well spread (large initial weights), in eval mode."""
+    config, model_class, extra = FAMILY_CLASSES[family]
     shape = {
         "vocab_size": vocab_size,
         "hidden_size": 32,
-        "intermediate_size": 48,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
-        "num_key_value_heads": 2,
         "max_position_embeddings": max_length,
         "initializer_range": 0.5,
         "pad_token_id": 0,
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
+    if family != "gpt2":
+        shape |= {"intermediate_size": 48, "num_key_value_heads": 2}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: PreTrainedModel
-        if family == "qwen2":
-            model = Qwen2ForCausalLM(Qwen2Config(**shape))
-        elif family == "llama":
-            model = LlamaForCausalLM(LlamaConfig(**shape))
-        elif family == "gemma":
-            model = GemmaForCausalLM(GemmaConfig(**shape, head_dim=8))
-        elif family == "gpt2":
-            model = GPT2LMHeadModel(
-                GPT2Config(
-                    vocab_size=vocab_size,
-                    n_embd=32,
-                    n_layer=2,
-                    n_head=4,
-                    n_positions=max_length,
-                    initializer_range=0.5,
-                    pad_token_id=0,
-                    bos_token_id=0,
-                    eos_token_id=0,
-                )
-            )
-        else:
-            raise ValueError(family)
+        model: PreTrainedModel = model_class(config(**(shape | extra | changes)))
     return model.to(dtype).eval()
 
 

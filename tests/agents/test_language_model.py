@@ -5,27 +5,46 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     CohereConfig,
     CohereForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     PhiConfig,
     PhiForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
 )
 
 from agents.language_model import LanguageModel, TreeTensors
 from agents.torch_trie import Edges
 from agents.tree import pack
 
-FAMILIES = ("qwen2", "llama", "gemma", "gpt2")
-SEQUENCES = [[3, 5, 7, 2, 1], [3, 5, 7], [3, 5, 1], [4, 4], [4, 4, 6, 6], [9]]
-ROWS = [0, 0, 0, 1, 1, 1]
+FAMILIES = (
+    "qwen2",
+    "qwen3",
+    "llama",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "olmo2",
+    "phi3",
+    "granite",
+    "smollm3",
+    "gpt2",
+)
+SLIDING = {  # windows of the tests' models, shorter than their longest sequences
+    "mistral": {"all": 6},
+    "gemma2": {"full_attention": None, "sliding_attention": 6},
+    "gemma3": {"full_attention": None, "sliding_attention": 6},
+}
+LONG = [3, 5, 7, 2, 1, 8, 8, 3, 9]
+SEQUENCES = [LONG, [*LONG, 4, 2], [*LONG, 11], [3, 5, 1], [4, 4], [4, 4, 6, 6], [9]]
+ROWS = [0, 0, 0, 0, 1, 1, 1]
 
 
 def next_logprobs(model, sequence):
@@ -53,25 +72,53 @@ def test_a_packed_tree_reads_like_separate_sequences(family, lm_of):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_growing_cache_reads_like_whole_sequences(family, lm_of):
-    """Prompts of unequal length, then two branches of each as queries of one row."""
+    """Prompts of unequal length, then two branches of each as queries of one row, then more."""
     lm = lm_of(family, 12)
-    prompts = torch.tensor([[3, 5, 7], [4, 11, 11]])  # the second is one token and padding
-    hidden, cache = lm.prefill(prompts, torch.tensor([3, 1]))
+    prompts = torch.tensor([LONG, [4, *[11] * 8]])  # the second is one token and padding
+    hidden, cache = lm.prefill(prompts, torch.tensor([9, 1]))
     after_prompt = lm.next_logprobs(hidden, None)
-    visible = torch.tensor([[[1, 1, 1]] * 3, [[1, 0, 0]] * 3]).bool()
+    visible = (torch.arange(9) < torch.tensor([9, 1])[:, None])[:, None].expand(2, 3, 9)
     own = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]]).bool().expand(2, 3, 3)
     hidden = lm.extend(
         torch.tensor([[2, 6, 8], [2, 6, 8]]),  # branches "2 6" and "8"
-        torch.tensor([[3, 4, 3], [1, 2, 1]]),
+        torch.tensor([[9, 10, 9], [1, 2, 1]]),
         torch.cat([visible, own], dim=-1),
         cache,
     )
     after_branch = lm.next_logprobs(hidden[:, 1:].flatten(0, 1), None)
-    expected = [[3, 5, 7, 2, 6], [3, 5, 7, 8], [4, 2, 6], [4, 8]]
-    for ours, sequence in zip(after_branch, expected, strict=True):
-        torch.testing.assert_close(ours, next_logprobs(lm.model, sequence), atol=2e-5, rtol=0)
-    for ours, sequence in zip(after_prompt, [[3, 5, 7], [4]], strict=True):
-        torch.testing.assert_close(ours, next_logprobs(lm.model, sequence), atol=2e-5, rtol=0)
+    twig = torch.tensor([1, 1, 0, 1]).bool().expand(2, 1, 4)  # "2 6", then "5"
+    hidden = lm.extend(
+        torch.tensor([[5], [5]]),
+        torch.tensor([[11], [3]]),
+        torch.cat([visible[:, :1], twig], dim=-1),
+        cache,
+    )
+    assert cache.positions.tolist() == [[*range(9), 9, 10, 9, 11], [*range(9), 1, 2, 1, 3]]
+    ours = torch.cat([after_prompt, after_branch, lm.next_logprobs(hidden[:, 0], None)])
+    expected = [
+        LONG, [4], [*LONG, 2, 6], [*LONG, 8], [4, 2, 6], [4, 8], [*LONG, 2, 6, 5], [4, 2, 6, 5],
+    ]  # fmt: skip
+    own = torch.stack([next_logprobs(lm.model, sequence) for sequence in expected])
+    torch.testing.assert_close(ours, own, atol=3e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edges_over_the_vocabulary_are_some_of_all(family, lm_of):
+    """Their log-probabilities and their gradients, with whatever the family does after its head."""
+    lm = lm_of(family, 12, torch.float64)
+    trees = TreeTensors(pack([LONG, [3, 6]]), lm.device)
+    slots, edges = torch.tensor([1, 8]), edges_of([0, 0, 1, 1, 1], [4, 9, 0, 2, 11])
+    some = lm(trees, slots, edges, "vocabulary")
+    every = lm(trees, slots)[edges.owner, edges.token]
+    torch.testing.assert_close(some.float(), every, atol=2e-5, rtol=0)
+    weight = torch.linspace(-1, 1, 5)
+    gradients = [
+        torch.autograd.grad(value.float() @ weight, list(lm.parameters()), allow_unused=True)
+        for value in (some, every)
+    ]
+    for ours, theirs in zip(*gradients, strict=True):
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def special_models():
@@ -167,24 +214,53 @@ def test_a_sequence_beyond_the_limit_is_refused(family, model_of):
     assert lm(TreeTensors(eight, lm.device), torch.tensor([7])).shape == (1, 12)
 
 
-def test_a_sliding_window_counts_as_the_limit():
-    """Inside its window a sliding layer is a full one; beyond it the packed mask would be wrong."""
-    shape = {
-        "vocab_size": 12,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
-    mistral = MistralForCausalLM(MistralConfig(**shape, sliding_window=10))
-    assert LanguageModel(mistral).max_length == 10
-    switched_off = Qwen2Config(**shape, use_sliding_window=False, sliding_window=10)
-    assert LanguageModel(Qwen2ForCausalLM(switched_off)).max_length == 64
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_window_slides_where_the_family_says_so(family, lm_of):
+    """It limits what a layer sees, not how long a sequence may be."""
+    lm = lm_of(family, 12)
+    windows = {window for window in lm._windows.values() if window is not None}
+    assert lm._windows == SLIDING.get(family, lm._windows)
+    assert windows == ({6} if family in SLIDING else set())
+    assert lm.max_length == 128
+
+
+def test_a_window_can_be_switched_off(model_of):
+    """Qwen's configuration names a window that its layers do not use."""
+    model = model_of("qwen2", 12, use_sliding_window=False, sliding_window=4)
+    assert LanguageModel(model)._windows == {"full_attention": None}
+
+
+def test_a_window_counted_in_slots_is_refused(model_of, monkeypatch):
+    """The probe is longer than a short window, so a wrong one shows."""
+    model = model_of("mistral", 12)
+    wrong = {"all": 3}
+    monkeypatch.setattr("agents.language_model.layer_windows", lambda _: wrong)
+    with pytest.raises(ValueError, match="gives other log-probabilities for a tree"):
+        LanguageModel(model)
+
+
+def test_a_cache_that_forgets_is_refused(model_of, monkeypatch):
+    """The probe reads step by step as well as at once."""
+    model = model_of("qwen2", 12)
+    read = model.model.forward
+
+    def forgetful(*args, past_key_values=None, **kwargs):
+        if past_key_values is not None and past_key_values.get_seq_length():
+            past_key_values.layers[0].keys.mul_(0.5)
+        return read(*args, past_key_values=past_key_values, **kwargs)
+
+    monkeypatch.setattr(model.model, "forward", forgetful)
+    with pytest.raises(ValueError, match="gives other log-probabilities for a tree"):
+        LanguageModel(model)
+
+
+def test_an_architecture_without_attention_is_refused():
+    """The message names its kind of layers, or what went wrong inside."""
+    shape = {"vocab_size": 12, "hidden_size": 32, "pad_token_id": 0, "eos_token_id": 0}
+    with pytest.raises(ValueError, match=r"layers of the kinds \['linear_attention'\]"):
+        LanguageModel(MambaForCausalLM(MambaConfig(**shape, num_hidden_layers=1)))
+    with pytest.raises(ValueError, match=r"cannot read a packed tree .* Use a decoder such as"):
+        LanguageModel(BloomForCausalLM(BloomConfig(**shape, n_layer=1, n_head=2)))
 
 
 def test_gradients_do_not_depend_on_the_packing(lm_of):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from agents.scoring import exact_kl, plan_groups, score_groups, title_logprobs
+from agents.group_trees import plan_groups
+from agents.scoring import exact_kl, score_groups, title_logprobs
 from rere_env import NO_TITLE
 
-FAMILIES = ("qwen2", "llama", "gemma", "gpt2")
+FAMILIES = ("qwen2", "llama", "mistral", "gemma2", "gemma3", "granite", "gpt2")
 SUPPORTS = ("catalogue", "vocabulary")
 CPU = torch.device("cpu")
 
@@ -67,7 +68,7 @@ def test_catalogue_support_keeps_what_decides_and_reads_no_further(few_titles):
     plan = plan_groups(few_titles.trie, few_titles.tokens, [[9, 9]], titles)
     assert plan.mask.sum(axis=-1).tolist() == [[1, 3]]
     # The prompt, "red" and "fox": the last deciding word is predicted and never read.
-    assert plan.packed.sizes.tolist() == [4]
+    assert plan.trees.sizes.tolist() == [4]
     assert sorted(plan.nodes.tolist())[0] == 0
     assert len(plan.slots) == 3
 
@@ -96,8 +97,7 @@ def scores_of_two(lm_of, world, prompts, titles, support):
     """The same groups under a policy and another model."""
     plan = plan_groups(world.trie, world.tokens, prompts, titles, support)
     return [
-        score_groups(lm_of(family, world.vocab_size), world.torch_trie(), plan, support, CPU)
-        for family in ("qwen2", "llama")
+        score_groups(lm_of(family, world.vocab_size), plan, CPU) for family in ("qwen2", "llama")
     ]
 
 
@@ -127,9 +127,9 @@ def test_exact_kl_to_itself_is_zero(lm_of, many_titles):
         many_titles.trie, many_titles.tokens, many_titles.prompts(2, 9, 5), some_titles()
     )
     lm = lm_of("qwen2", many_titles.vocab_size)
-    scores = score_groups(lm, many_titles.torch_trie(), plan, "catalogue", CPU)
+    scores = score_groups(lm, plan, CPU)
     with torch.no_grad():
-        same = score_groups(lm, many_titles.torch_trie(), plan, "catalogue", CPU)
+        same = score_groups(lm, plan, CPU)
     divergence = exact_kl(scores, same)
     assert (divergence == 0).all()
     assert max(g.abs().max() for g in gradients(lm, divergence.sum())) < 1e-4

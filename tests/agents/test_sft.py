@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from agents.backbones import load_backbone
 from agents.language_model import LanguageModel
 from agents.learners import SFTLearner
+from agents.memory import TokenBudget
 from agents.sft import plan_completions, sft_loss, sft_update, user_batches
 from agents.training import StageSettings
 from rere_env import Task
@@ -71,7 +72,7 @@ def test_user_trees_learn_like_separate_sequences(
         torch.optim.SGD(lm.parameters(), lr=0.0),
         accelerator,
         max_grad_norm=1e9,
-        max_tokens=max_tokens,
+        budget=TokenBudget(max_tokens),
     )
     assert metrics["loss/total"] == pytest.approx(slow.item(), rel=1e-5)
     assert metrics["sft/tokens"] == sum(len(TITLES[target].split()) + 1 for _, target in ROWS)
@@ -90,7 +91,7 @@ def test_a_growing_history_is_read_once(sliding_task):
     ]
     planned = plan_completions(prompts, completions, [0, 0, 0])
     longest = [*prompts[2], *completions[2][:-1]]
-    assert planned.packed.tokens.tolist() == [longest]
+    assert planned.trees.tokens.tolist() == [longest]
     assert len(planned.tokens) == sum(len(completion) for completion in completions)
 
 

@@ -1,0 +1,99 @@
+"""The groups of a step: titles written for prompts, and what each was paid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.types import Advantage, Candidates
+from rere_env.rewards import hit, reward_terms
+from rere_env.task import Task
+from rere_env.types import NO_TITLE, Batch
+
+__all__ = ["Groups", "judge", "rollout_metrics"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Groups:
+    """Some of the groups of a step.
+
+    Attributes:
+        prompts: B prompts of model token ids.
+        titles: [B, G] title ids, best first.
+        rewards: [B, G] float32.
+        advantages: [B, G] float32.
+        is_target: [B, G] bool.
+        num_candidates: Titles written in the whole step, whichever of its groups these are.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    titles: NDArray[np.int64]
+    rewards: Tensor
+    advantages: Tensor
+    is_target: Tensor
+    num_candidates: int
+
+    def with_signal(self) -> NDArray[np.int64]:
+        """Return the groups that have an advantage other than 0."""
+        return np.flatnonzero((self.advantages != 0).any(dim=1).numpy())
+
+    def take(self, rows: NDArray[np.int64]) -> "Groups":
+        """Select groups."""
+        index = torch.from_numpy(rows)
+        return Groups(
+            prompts=[self.prompts[row] for row in rows.tolist()],
+            titles=self.titles[rows],
+            rewards=self.rewards[index],
+            advantages=self.advantages[index],
+            is_target=self.is_target[index],
+            num_candidates=self.num_candidates,
+        )
+
+
+def judge(
+    task: Task,
+    prompts: Sequence[Sequence[int]],
+    candidates: Candidates,
+    batch: Batch,
+    advantage: Advantage,
+) -> Groups:
+    """Reward candidates; empty slots (always last) get 0 and are left out of the advantage."""
+    titles = candidates.titles
+    is_title = titles != NO_TITLE
+    rewards = np.zeros(titles.shape, np.float32)
+    advantages = torch.zeros(titles.shape)
+    num_titles = is_title.sum(axis=1)
+    for n in np.unique(num_titles[num_titles > 0]):
+        rows = np.flatnonzero(num_titles == n)
+        rewards[rows, :n] = task.reward(titles[rows, :n], batch.take(rows))
+        advantages[rows, :n] = advantage(torch.from_numpy(rewards[rows, :n]))
+    return Groups(
+        prompts=prompts,
+        titles=titles,
+        rewards=torch.from_numpy(rewards),
+        advantages=advantages,
+        is_target=torch.from_numpy((titles == batch.target_title[:, None]) & is_title),
+        num_candidates=int(is_title.sum()),
+    )
+
+
+def rollout_metrics(
+    task: Task, candidates: Candidates, batch: Batch, groups: Groups
+) -> dict[str, float]:
+    """Return what a step's rollout was worth, before anything is learnt from it."""
+    titles = candidates.titles[:, : task.trie.num_titles]  # slots beyond the catalogue are empty
+    hits = hit(titles, batch).astype(bool)
+    metrics = {
+        "rollout/reward": float(groups.rewards.sum(dim=1).mean()),
+        "rollout/hit_rate": float(hits.any(axis=1).mean()),
+        "rollout/hit_rate@1": float(hits[:, 0].mean()),
+        "rollout/signal_share": len(groups.with_signal()) / len(batch),
+        "rollout/distinct_titles": float(len(np.unique(titles))),
+        "rollout/logprob@1": float(candidates.logprobs[:, 0].mean()),
+    }
+    for name, values in reward_terms(task.reward, titles, batch)[1].items():
+        metrics[f"reward/{name}"] = float(values.sum(axis=1).mean())
+    return metrics

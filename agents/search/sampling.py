@@ -1,0 +1,257 @@
+"""Titles drawn from the policy, and ways to see that the target is among the candidates.
+
+The draws of a prompt walk the same tree: a prefix that several of them share is read once.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from agents.language_model import LanguageModel
+from agents.ops import segment_log_softmax
+from agents.search.choices import Choices, Sizes, check_group_size
+from agents.search.tree import PromptTree
+from agents.torch_trie import TorchTrie
+from agents.types import Candidates, Sampler, Support
+from rere_env.types import NO_TITLE, IntArray
+
+__all__ = ["sample", "sample_distinct", "with_target"]
+
+# B prompts, G draws a prompt, E continuations in all.
+
+OVERSAMPLING = 1.5
+"""Draws a candidate of `sample_distinct`, as in the paper's dynamic sampling."""
+
+
+@torch.no_grad()
+def sample(
+    lm: LanguageModel,
+    trie: TorchTrie,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    *,
+    support: Support = "catalogue",
+    hidden: Sequence[IntArray] | None = None,
+    targets: IntArray | None = None,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+) -> Candidates:
+    """Draw G titles for each prompt, independently and with replacement.
+
+    Tokens are drawn among the legal ones only, under either support. The log-probabilities are the
+    policy's own, whatever the temperature.
+
+    Args:
+        lm: The policy.
+        trie: The catalogue, on the policy's device.
+        prompts: B prompts of model token ids, of any lengths.
+        group_size: G.
+        support: What the probabilities are normalised over.
+        hidden: Title ids that each prompt may not be shown.
+        targets: Not used.
+        generator: Source of randomness, on the policy's device; None: torch's own.
+        temperature: Log-probabilities of tokens are divided by it before a draw.
+
+    Returns:
+        Titles [B, G], duplicates among them, the most probable first.
+    """
+    drawn = _draw(lm, trie, prompts, group_size, support, hidden, generator, temperature)
+    return _best_first(*drawn)
+
+
+@torch.no_grad()
+def sample_distinct(
+    lm: LanguageModel,
+    trie: TorchTrie,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    *,
+    support: Support = "catalogue",
+    hidden: Sequence[IntArray] | None = None,
+    targets: IntArray | None = None,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+) -> Candidates:
+    """Draw 1.5 G titles; keep the copies of the target, then as many distinct ones as possible.
+
+    The paper's dynamic sampling, on title ids. Among equals those drawn first are kept, and where
+    fewer than G distinct titles were drawn the repeats fill the group.
+
+    Args:
+        targets: [B] title ids.
+        Others: as `sample`.
+
+    Raises:
+        ValueError: No targets, or not one for each prompt.
+    """
+    targets = _check_targets(targets, len(prompts))
+    num_draws = math.ceil(OVERSAMPLING * group_size)
+    titles, scores = _draw(lm, trie, prompts, num_draws, support, hidden, generator, temperature)
+    target = torch.from_numpy(targets).to(titles.device)
+    repeats = _first_equal(titles) != torch.arange(num_draws, device=titles.device)
+    # 0 the target, 1 a title drawn for the first time, 2 a repeat, 3 nothing
+    rank = torch.where(titles == target[:, None], 0, 1 + repeats.long())
+    rank = torch.where(titles == NO_TITLE, 3, rank)
+    kept = torch.argsort(rank, dim=1, stable=True)[:, :group_size]
+    return _best_first(titles.gather(1, kept), scores.gather(1, kept))
+
+
+def with_target(sampler: Sampler) -> Sampler:
+    """Return a sampler whose candidates always hold the target, in place of the worst if need be.
+
+    A target that is hidden from its prompt is not injected.
+    """
+
+    @torch.no_grad()
+    def injected(
+        lm: LanguageModel,
+        trie: TorchTrie,
+        prompts: Sequence[Sequence[int]],
+        group_size: int,
+        *,
+        support: Support = "catalogue",
+        hidden: Sequence[IntArray] | None = None,
+        targets: IntArray | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Candidates:
+        targets = _check_targets(targets, len(prompts))
+        found = sampler(
+            lm,
+            trie,
+            prompts,
+            group_size,
+            support=support,
+            hidden=hidden,
+            targets=targets,
+            generator=generator,
+        )
+        rows = np.flatnonzero((found.titles != targets[:, None]).all(axis=1))
+        if len(rows) == 0:
+            return found
+        missing = [prompts[row] for row in rows.tolist()]
+        hidden_there = None if hidden is None else [hidden[row] for row in rows.tolist()]
+        tree = PromptTree(lm, trie, missing, support, hidden_there)
+        walked, score = _walk(tree, 1, _towards(tree, targets[rows]))
+        titles = torch.from_numpy(found.titles.copy())
+        scores = torch.from_numpy(found.logprobs.copy())
+        reached = walked[:, 0].cpu() != NO_TITLE
+        titles[rows[reached], -1] = walked[:, 0].cpu()[reached]
+        scores[rows[reached], -1] = score[:, 0].cpu()[reached]
+        return _best_first(titles, scores)
+
+    return injected
+
+
+Chooser = Callable[[Choices, Tensor], Tensor]
+"""`(choices, slot [B, G]) -> [B, G]`, the place among the E of what each walker takes."""
+
+
+def _walk(tree: PromptTree, num_walkers: int, choose: Chooser) -> tuple[Tensor, Tensor]:
+    """Lead G walkers a prompt from the root to a title, decision by decision.
+
+    Returns:
+        Titles [B, G] and their log-probabilities; `NO_TITLE` and -inf where the way was barred.
+    """
+    shape, device = (tree.num_prompts, num_walkers), tree.device
+    row = torch.arange(shape[0], device=device)[:, None].expand(shape)
+    walker = torch.arange(num_walkers, device=device).expand(shape)
+    title = torch.full(shape, NO_TITLE, device=device)
+    score = torch.zeros(shape, device=device)
+    going = tree.shown.num_titles(row, torch.zeros_like(row)) > 0
+    choices, slot, entry = tree.root(), row, tree.prompt_entry.expand(shape)
+    while True:
+        edge = choose(choices, slot).clamp(0, len(choices.child) - 1)
+        node = torch.where(going, choices.child[edge], 0)
+        score = torch.where(going, score + choices.logprob[edge], score)
+        going = going & (score > -torch.inf)
+        arrived = going & tree.is_title(row, node)
+        title = torch.where(arrived, tree.shown.title(row, node), title)
+        going = going & ~arrived
+        # Walkers at one node read it once, by the first of them.
+        leader = _first_equal(torch.where(going, node, 0))
+        live = going & (leader == walker)
+        # The one host read of a round: tensor shapes, and whether anybody is still going.
+        sizes = Sizes(*tree.sizes(node, live).tolist())
+        if sizes.nodes == 0:
+            return title, torch.where(title == NO_TITLE, -torch.inf, score)
+        reading = tree.read(entry, node, live, sizes)
+        entry, slot = reading.entry.gather(1, leader), row * num_walkers + leader
+        choices = reading.choices
+        if reading.forced is not None:
+            score = score + torch.where(going, reading.forced.gather(1, leader), 0.0)
+
+
+def _first_equal(values: Tensor) -> Tensor:
+    """Return for each value of [B, G] the place of the first equal one in its row."""
+    ordered, place = torch.sort(values, dim=1, stable=True)
+    column = torch.arange(values.shape[1], device=values.device).expand_as(values)
+    begins = functional.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True)
+    begin = torch.where(begins, column, 0).cummax(1).values
+    return torch.empty_like(place).scatter_(1, place, place.gather(1, begin))
+
+
+def _draw(
+    lm: LanguageModel,
+    trie: TorchTrie,
+    prompts: Sequence[Sequence[int]],
+    num_draws: int,
+    support: Support,
+    hidden: Sequence[IntArray] | None,
+    generator: torch.Generator | None,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Draw titles [B, draws]; return their log-probabilities too, in the order of the draws."""
+    check_group_size(num_draws)
+    if not temperature > 0:
+        raise ValueError(f"`temperature` (={temperature}) must be positive; 1 is the policy.")
+    tree = PromptTree(lm, trie, prompts, support, hidden)
+
+    def at_random(choices: Choices, slot: Tensor) -> Tensor:
+        legal = choices.logprob > -torch.inf
+        logits = choices.logprob / temperature
+        logits = segment_log_softmax(logits, choices.slot, len(choices.first))
+        mass = torch.where(legal, logits.exp(), 0.0).double()
+        # The inverse of the distribution function, which runs on through the slots.
+        upto = functional.pad(torch.cumsum(mass, 0), (1, 0))
+        end = functional.pad(choices.first[1:], (0, 1), value=len(mass))
+        start, stop = upto[choices.first[slot]], upto[end[slot]]
+        uniform = torch.rand(slot.shape, dtype=mass.dtype, device=mass.device, generator=generator)
+        drawn = torch.minimum(start + uniform * (stop - start), torch.nextafter(stop, start))
+        return torch.searchsorted(upto[1:], drawn, right=True)
+
+    return _walk(tree, num_draws, at_random)
+
+
+def _towards(tree: PromptTree, targets: IntArray) -> Chooser:
+    """Choose what leads to the target of each prompt."""
+    target = torch.from_numpy(np.asarray(targets, np.int64)).to(tree.device)
+    leaf, stride = tree.trie.title_leaf[target][:, None], tree.trie.num_titles
+
+    def choose(choices: Choices, slot: Tensor) -> Tensor:
+        # Siblings lie in the order of their leaves, so the first leaves below the E ascend by slot.
+        key = choices.slot * stride + tree.trie.lo[choices.child]
+        return torch.searchsorted(key, slot * stride + leaf, right=True) - 1
+
+    return choose
+
+
+def _best_first(titles: Tensor, scores: Tensor) -> Candidates:
+    """Sort the candidates of each prompt; equals keep their order."""
+    order = torch.argsort(scores, dim=1, descending=True, stable=True)
+    return Candidates(
+        titles=titles.gather(1, order).cpu().numpy(),
+        logprobs=scores.gather(1, order).cpu().numpy().astype(np.float32),
+    )
+
+
+def _check_targets(targets: IntArray | None, num_prompts: int) -> IntArray:
+    if targets is None or len(targets) != num_prompts:
+        raise ValueError(
+            f"`targets` (={targets!r}) must hold one title id for each of the {num_prompts} "
+            "prompts: this sampler looks for them among its candidates."
+        )
+    return np.asarray(targets, np.int64)
