@@ -23,6 +23,9 @@ __all__ = ["KS", "Evaluation", "Metric", "Probabilities", "compare", "evaluate"]
 KS = (1, 3, 5, 10, 20, 50)
 """The ranks at which metrics are taken by default."""
 
+HIDDEN = -2
+"""A recommended title that the task's filter hides: illegal, and never a hit."""
+
 Probabilities = Callable[[Batch], FloatArray]
 """`batch of B -> [B, titles]`, the true next-title distribution where it is known."""
 
@@ -36,12 +39,13 @@ class Evaluation:
             `distinct_titles@k` for every k, `mrr` (0 beyond the longest list), and
             `expected_hit_rate@k`, `expected_ndcg@k` where probabilities are known.
         rows: The means among them row by row, [B] float64 each: what paired comparisons need.
-        illegal_rate: Share of slots that should hold a title of the catalogue and do not.
+        illegal_rate: Share of slots that should hold a title that may be shown, and do not.
         duplicate_rate: Share of filled slots that repeat an earlier one of their list.
         titles: [B, max k] the lists as they came.
         ranks: [B] rank of the target, 0 = not in the list.
         target_title: [B] title ids of the targets.
         seconds: Wall time of the recommender alone.
+        hidden_targets: Targets that the task's filter hides: misses, whoever is asked.
     """
 
     metrics: Mapping[str, Metric]
@@ -52,6 +56,7 @@ class Evaluation:
     ranks: NDArray[np.int64]
     target_title: NDArray[np.int64]
     seconds: float
+    hidden_targets: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `result.json` holds of it: numbers, and {value, low, high} by metric."""
@@ -63,6 +68,7 @@ class Evaluation:
             "illegal_rate": self.illegal_rate,
             "duplicate_rate": self.duplicate_rate,
             "num_examples": len(self.ranks),
+            "hidden_targets": self.hidden_targets,
             "seconds": self.seconds,
         }
 
@@ -84,8 +90,8 @@ def evaluate(
 
     Args:
         recommender: Asked for `max(ks)` titles an example.
-        task: Whose catalogue is ranked.
-        examples: All of them are scored.
+        task: Whose catalogue is ranked, and whose filter says what may be shown.
+        examples: All of them are scored; a hidden target counts as a miss.
         ks: Ranks; those beyond the catalogue's size are legal (the lists are padded).
         probabilities: The true distribution, for the `expected_...` metrics.
         exact: Rank by the exact probabilities of all titles, whatever the recommender searches
@@ -114,20 +120,26 @@ def evaluate(
         [_ask(recommender, batch, max(ks)) for batch in _with_bar(batches, progress)]
     )
     seconds = time.perf_counter() - started
-    ranks = metrics.target_ranks(titles, examples.target_title)
-    rows = _rows(titles, ranks, task, examples, ks)
-    if probabilities is not None:
-        rows |= _expected_rows(titles, batches, probabilities, ks)
     num_titles = task.catalogue.num_titles
+    scored, num_shown, hidden_targets = titles, None, 0
+    if (hidden := task.hidden(examples)) is not None:
+        scored = np.where(hidden.marks(titles, num_titles), HIDDEN, titles)
+        num_shown = num_titles - np.diff(hidden.indptr)
+        hidden_targets = int(hidden.marks(examples.target_title[:, None], num_titles).sum())
+    ranks = metrics.target_ranks(scored, examples.target_title)
+    rows = _rows(scored, ranks, task, examples, ks)
+    if probabilities is not None:
+        rows |= _expected_rows(scored, batches, probabilities, ks)
     return Evaluation(
-        metrics=_means(rows, seed, num_resamples) | _breadth(titles, num_titles, ks),
+        metrics=_means(rows, seed, num_resamples) | _breadth(scored, num_titles, ks),
         rows=rows,
-        illegal_rate=metrics.illegal_rate(titles, num_titles),
+        illegal_rate=metrics.illegal_rate(scored, num_titles, num_shown),
         duplicate_rate=metrics.duplicate_rate(titles),
         titles=titles,
         ranks=ranks,
         target_title=examples.target_title.astype(np.int64),
         seconds=seconds,
+        hidden_targets=hidden_targets,
     )
 
 

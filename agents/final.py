@@ -7,7 +7,7 @@ from dataclasses import asdict
 import torch
 
 from agents.backbones import Backbone
-from agents.baselines import CoOccurrence, Popularity
+from agents.baselines import CoOccurrence, Popularity, Shown
 from agents.config import TrainConfig
 from agents.evaluation import Evaluation, Probabilities, evaluate
 from agents.language_model import LanguageModel
@@ -68,7 +68,7 @@ def finish(
         )
     probabilities: Probabilities | None = None
     if config.data == GAMES:
-        recommenders["oracle"] = oracle()
+        recommenders["oracle"] = Shown(oracle(), task)
         probabilities = oracle().probabilities
 
     evaluations: dict[str, Evaluation] = {}

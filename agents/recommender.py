@@ -1,7 +1,6 @@
 """Language models as `Recommender`s: by a search for the best titles, or by all their scores."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,7 @@ from agents.types import Candidates, Support
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray
 
-__all__ = ["ExactRecommender", "HiddenTitles", "LMRecommender"]
-
-HiddenTitles: TypeAlias = Callable[[Batch], Sequence[IntArray]]
-"""`batch of B -> B arrays of title ids`, those that each example may not be shown."""
+__all__ = ["ExactRecommender", "LMRecommender"]
 
 
 class LMRecommender:
@@ -32,25 +28,22 @@ class LMRecommender:
         support: Support = "catalogue",
         search: Search = "parity",
         batch_size: int = 64,
-        hidden: HiddenTitles | None = None,
     ) -> None:
         """Keep the policy.
 
         Args:
-            task: Catalogue and prompts.
+            task: Catalogue, prompts and filter.
             lm: The policy, on its device.
             beam: Width of the search; the best k of the beams are returned.
             support: What probabilities are normalised over.
             search: Which search; "exact" returns the most probable titles themselves.
             batch_size: Prompts searched together.
-            hidden: Titles not to be shown.
         """
         self.task = task
         self.lm = lm
         self.beam = beam
         self.support = support
         self.batch_size = batch_size
-        self.hidden = hidden
         self.search_name: Search = search
         self._search = find_search(search)
         self._trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
@@ -90,13 +83,13 @@ class LMRecommender:
                 f"`support` (={self.support!r}) must be 'catalogue' where every title is scored; "
                 "use search='exact' for the best ones."
             )
-        return ExactRecommender(self.task, self.lm, hidden=self.hidden)
+        return ExactRecommender(self.task, self.lm)
 
     def _batches(self, examples: Batch, k: int) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
         # The best k titles are the same in any width, if the search is exact.
         width = k if self.search_name == "exact" else self.beam
         prompts = [self.task.prompt(example.history) for example in examples]
-        hidden = None if self.hidden is None else self.hidden(examples)
+        hidden = _hidden(self.task, examples)
         order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
@@ -116,19 +109,15 @@ class LMRecommender:
 class ExactRecommender:
     """Ranks all titles by their exact probabilities under `support="catalogue"`."""
 
-    def __init__(
-        self, task: Task, lm: LanguageModel, *, hidden: HiddenTitles | None = None
-    ) -> None:
+    def __init__(self, task: Task, lm: LanguageModel) -> None:
         """Keep the policy.
 
         Args:
-            task: Catalogue and prompts.
+            task: Catalogue, prompts and filter.
             lm: The policy, on its device.
-            hidden: Titles not to be shown.
         """
         self.task = task
         self.lm = lm
-        self.hidden = hidden
 
     def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
         """Return title ids [B, k], best first; hidden ones are left out."""
@@ -142,9 +131,9 @@ class ExactRecommender:
 
     def logprobs(self, examples: Batch) -> NDArray[np.float32]:
         """Return the log-probability of every title, [B, titles]."""
-        hidden = None if self.hidden is None else self.hidden(examples)
         training = self.lm.training
         self.lm.eval()
+        hidden = _hidden(self.task, examples)
         scores = score_catalogue(self.lm, self.task, examples, hidden=hidden)
         self.lm.train(training)
         return scores
@@ -152,3 +141,8 @@ class ExactRecommender:
     def probabilities(self, examples: Batch) -> FloatArray:
         """Return the probability of every title, float64 [B, titles]."""
         return np.exp(self.logprobs(examples), dtype=np.float64)
+
+
+def _hidden(task: Task, examples: Batch) -> list[IntArray] | None:
+    hidden = task.hidden(examples)
+    return None if hidden is None else hidden.lists()

@@ -40,6 +40,18 @@ class Hidden(NamedTuple):
         """Return the titles hidden from one example."""
         return self.titles[self.indptr[row] : self.indptr[row + 1]]
 
+    def lists(self) -> list[IntArray]:
+        """Return the titles hidden from each example."""
+        return np.split(self.titles, self.indptr[1:-1])
+
+    def marks(self, titles: IntArray, num_titles: int) -> BoolArray:
+        """Say which of some titles [B, K] are hidden from their example; others are not ids."""
+        row = np.repeat(np.arange(len(titles)), np.diff(self.indptr))
+        legal = (titles >= 0) & (titles < num_titles)
+        cell = np.arange(len(titles))[:, None] * num_titles + np.where(legal, titles, 0)
+        marked: BoolArray = np.isin(cell, row * num_titles + self.titles) & legal
+        return marked
+
 
 @runtime_checkable
 class Filter(Protocol):

@@ -122,18 +122,24 @@ def duplicate_rate(titles: IntArray) -> float:
     return num_repeated / num_filled if num_filled else 0.0
 
 
-def illegal_rate(titles: IntArray, num_titles: int) -> float:
+def illegal_rate(titles: IntArray, num_titles: int, num_shown: IntArray | None = None) -> float:
     """Return the share of slots that hold no title of the catalogue though one could stand there.
 
     Illegal are ids outside 0 .. num_titles - 1 and empty slots, except that a catalogue with fewer
     than K titles excuses the `K - num_titles` slots of a row that nothing could fill.
+
+    Args:
+        titles: [B, K] title ids, best first.
+        num_titles: Size of the catalogue.
+        num_shown: [B] titles that each row may be shown, where a filter hides others.
     """
-    num_slots = min(titles.shape[1], num_titles)
+    could = np.full(len(titles), num_titles) if num_shown is None else num_shown
+    num_slots = np.minimum(could, titles.shape[1])
     num_empty = (titles == NO_TITLE).sum(axis=1)
-    excused = titles.shape[1] - num_slots
     foreign = (~_is_legal(titles, num_titles) & (titles != NO_TITLE)).sum(axis=1)
-    illegal = foreign + np.maximum(num_empty - excused, 0)
-    return float(np.minimum(illegal, num_slots).mean() / num_slots) if num_slots else 0.0
+    illegal = foreign + np.maximum(num_empty - (titles.shape[1] - num_slots), 0)
+    total = int(num_slots.sum())
+    return float(np.minimum(illegal, num_slots).sum() / total) if total else 0.0
 
 
 def expected_hits(titles: IntArray, probabilities: FloatArray, k: int) -> NDArray[np.float64]:

@@ -6,5 +6,6 @@ a title is as good as its best item.
 
 from agents.baselines.co_occurrence import CoOccurrence
 from agents.baselines.popularity import Popularity
+from agents.baselines.ranking import Shown
 
-__all__ = ["CoOccurrence", "Popularity"]
+__all__ = ["CoOccurrence", "Popularity", "Shown"]

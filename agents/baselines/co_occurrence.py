@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.baselines.popularity import interaction_counts
-from agents.baselines.ranking import best_item_scores, top_titles
+from agents.baselines.ranking import best_item_scores, hide, top_titles
 from rere_env.task import Task
 from rere_env.types import Batch, FloatArray, IntArray
 
@@ -32,17 +32,15 @@ class CoOccurrence:
         decay: float = 0.8,
         backward: float = 0.5,
         damping: float = 0.25,
-        exclude_history: bool = False,
     ) -> None:
         """Count once.
 
         Args:
-            task: Whose catalogue is ranked.
+            task: Whose catalogue is ranked, and whose filter is kept.
             train_examples: What is counted.
             decay: Weight of a step of distance, in (0, 1].
             backward: Weight of what was bought before an item, against what was bought after it.
             damping: 0 counts plainly, 0.5 is the cosine of items.
-            exclude_history: Never recommend a title of the history.
         """
         if not 0 < decay <= 1:
             raise ValueError(f"`decay` (={decay}) must lie in (0, 1].")
@@ -50,7 +48,7 @@ class CoOccurrence:
             raise ValueError(f"`backward` (={backward}) must not be negative.")
         self._item_title = task.catalogue.item_title
         self._decay = decay
-        self._exclude_history = exclude_history
+        self._task = task
         popularity = interaction_counts(train_examples, task.catalogue.num_items)
         self._prior = popularity / max(popularity.sum(), 1.0)
         self._count(train_examples, popularity, backward, damping)
@@ -66,9 +64,7 @@ class CoOccurrence:
 
     def _title_scores(self, batch: Batch) -> NDArray[np.float64]:
         scores = best_item_scores(self.item_scores(batch), self._item_title)
-        if self._exclude_history:
-            row, item, _ = _weighted_history(batch, self._decay)
-            scores[row, self._item_title[item]] = -np.inf
+        hide(scores, self._task, batch)
         return scores
 
     def item_scores(self, examples: Batch) -> NDArray[np.float64]:

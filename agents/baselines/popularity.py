@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.baselines.ranking import best_item_scores, top_titles
+from agents.baselines.ranking import Shown, best_item_scores, top_titles
 from rere_env.task import Task
 from rere_env.types import NO_ITEM, Batch
 
@@ -16,10 +16,19 @@ class Popularity:
     def __init__(self, task: Task, train_examples: Batch) -> None:
         """Count once."""
         counts = interaction_counts(train_examples, task.catalogue.num_items)
-        self._scores = best_item_scores(counts[None], task.catalogue.item_title)
+        scores = best_item_scores(counts[None], task.catalogue.item_title)
+        self._shown = Shown(_SameForAll(scores), task)
 
     def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
         """Return title ids [B, k], most popular first, equals by lower id."""
+        return self._shown.recommend(examples, k)
+
+
+class _SameForAll:
+    def __init__(self, scores: NDArray[np.float64]) -> None:
+        self._scores = scores  # [1, titles]
+
+    def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
         return np.repeat(top_titles(self._scores, k), len(examples), axis=0)
 
 

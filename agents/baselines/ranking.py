@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rere_env.types import NO_TITLE, FloatArray, IntArray
+from rere_env.task import Task
+from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray, Recommender
 
-__all__ = ["best_item_scores", "top_titles"]
+__all__ = ["Shown", "best_item_scores", "hide", "top_titles"]
 
 
 def best_item_scores(item_scores: FloatArray, item_title: IntArray) -> NDArray[np.float64]:
@@ -43,3 +44,29 @@ def top_titles(scores: FloatArray, k: int) -> NDArray[np.int64]:
     best = np.where(np.isneginf(value[order][place]), NO_TITLE, title[order][place])
     padding = np.full((num_rows, k - size), NO_TITLE)
     return np.concatenate([best, padding], axis=1).astype(np.int64)
+
+
+def hide(scores: NDArray[np.float64], task: Task, examples: Batch) -> None:
+    """Set to -inf, in place, the scores [B, titles] of what the task's filter hides."""
+    hidden = task.hidden(examples)
+    if hidden is not None:
+        scores[np.repeat(np.arange(len(scores)), np.diff(hidden.indptr)), hidden.titles] = -np.inf
+
+
+class Shown:
+    """A recommender that knows no filter, less what the task's filter hides."""
+
+    def __init__(self, recommender: Recommender, task: Task) -> None:
+        """Ask this recommender for longer lists."""
+        self.recommender, self.task = recommender, task
+
+    def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
+        """Return title ids [B, k], best first, hidden ones left out."""
+        hidden = self.task.hidden(examples)
+        if hidden is None:
+            return self.recommender.recommend(examples, k).astype(np.int64)
+        longer = k + int(np.diff(hidden.indptr).max(initial=0))
+        titles = self.recommender.recommend(examples, longer).astype(np.int64)
+        is_hidden = hidden.marks(titles, self.task.catalogue.num_titles)
+        order = np.argsort(is_hidden, axis=1, kind="stable")[:, :k]  # shown ones first, in order
+        return np.take_along_axis(np.where(is_hidden, NO_TITLE, titles), order, axis=1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agents.baselines import CoOccurrence, Popularity
+from agents.baselines import CoOccurrence, Popularity, Shown
 from agents.baselines.popularity import interaction_counts
 from agents.baselines.ranking import best_item_scores, top_titles
 from agents.evaluation import evaluate
@@ -73,9 +73,25 @@ def test_what_never_co_occurred_is_ranked_by_popularity(dataset_of):
 
 def test_an_excluded_history_is_never_recommended(toy):
     """A title is hidden if any of its items was seen, and padding takes its place at the end."""
-    co = CoOccurrence(toy, toy.split("train"), exclude_history=True)
-    titles = co.recommend(toy.split("test").take(np.array([2])), 4)  # history ant, bee, cat
-    assert titles.tolist() == [[3, NO_TITLE, NO_TITLE, NO_TITLE]]
+    task = toy.with_exclude("history")
+    rows = task.split("test").take(np.array([2, 5]))  # ant, bee, cat; and dog
+    co = CoOccurrence(task, task.split("train")).recommend(rows, 4)
+    assert co.tolist() == [[3, NO_TITLE, NO_TITLE, NO_TITLE], [1, 2, 0, NO_TITLE]]
+    popular = Popularity(task, task.split("train")).recommend(rows, 4)
+    assert popular.tolist() == [[3, NO_TITLE, NO_TITLE, NO_TITLE], [1, 0, 2, NO_TITLE]]
+
+
+def test_a_recommender_that_knows_no_filter_is_filtered(toy):
+    """`Shown` asks for longer lists and keeps the order of what may be shown."""
+
+    class Always:
+        def recommend(self, examples, k):
+            return np.tile(np.array([2, 0, 3, 1])[:k], (len(examples), 1))
+
+    rows = toy.split("test").take(np.array([1]))  # history ant, bee
+    assert Shown(Always(), toy).recommend(rows, 2).tolist() == [[2, 0]]
+    hiding = Shown(Always(), toy.with_exclude("history"))
+    assert hiding.recommend(rows, 2).tolist() == [[2, 3]]
 
 
 def test_lists_hold_every_title_once(toy):

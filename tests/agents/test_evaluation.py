@@ -89,6 +89,23 @@ def test_ranks_beyond_the_catalogue_are_legal(task, examples):
     assert (done.illegal_rate, done.duplicate_rate) == (0, 0)
 
 
+def test_a_hidden_title_never_hits_and_is_illegal(task, examples):
+    """Bee is sold out: who lists it is at fault, and as a target it is everybody's miss."""
+    done = evaluate(Fixed(LISTS), task.with_exclude(["i1"]), examples, ks=(1, 3), **QUIET)
+    assert done.ranks.tolist() == [0, 2, 0, 1]
+    assert done.hidden_targets == 1
+    assert done.titles.tolist() == [row[:3] for row in LISTS]
+    assert done.illegal_rate == pytest.approx(4 / 12)  # every list shows it
+    assert done.duplicate_rate == 0
+
+
+def test_what_a_filter_leaves_no_title_for_is_no_fault(task, examples):
+    """Three titles may be shown: the fourth slot is excused."""
+    shown = [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+    done = evaluate(Fixed(shown), task.with_exclude("history"), examples, ks=(4,), **QUIET)
+    assert done.illegal_rate == 0
+
+
 def test_faults_are_counted_and_not_repaired(task, examples):
     """Copies, foreign ids and holes stay where they are, and what follows does not move up."""
     lists = [[0, 0, 1, 2], [9, 2, 1, 3], [NO_TITLE, 3, 0, 1], [2, 0, 1, 3]]
