@@ -160,6 +160,17 @@ class LanguageModel(nn.Module):
             logits = logits + head.bias.index_select(0, edges.token)
         return segment_log_softmax(self._after_head(logits), edges.owner, len(hidden))
 
+    def shared_logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return the log-probabilities [M, n] of the same n legal tokens after every node [M, D].
+
+        What `edge_logprobs` gives under "catalogue", by one matrix product.
+        """
+        head = self._head
+        weight = functional.embedding(tokens, head.weight)
+        bias = None if head.bias is None else head.bias.index_select(0, tokens)
+        logits = self._after_head(functional.linear(hidden, weight, bias))
+        return torch.log_softmax(logits.float(), dim=-1)
+
     def next_logprobs(self, hidden: Tensor, edges: Continuations | None) -> Tensor:
         """Return log-probabilities after hidden states [M, D]: [E] over edges, or all [M, V]."""
         if edges is None:
