@@ -20,7 +20,7 @@ from agents.tree import pack
 from agents.tree_tensors import Continuations, NextTokens, TreeCache, TreeTensors
 from agents.types import Support
 
-__all__ = ["LanguageModel", "NextTokens", "TreeCache", "TreeTensors"]
+__all__ = ["LanguageModel", "NextTokens", "TreeCache", "TreeTensors", "context_length"]
 
 
 class LanguageModel(nn.Module):
@@ -53,9 +53,7 @@ class LanguageModel(nn.Module):
     @property
     def max_length(self) -> int | None:
         """Positions the model was built for; None where it does not say."""
-        config = self.model.config.get_text_config()
-        limit: int | None = getattr(config, "max_position_embeddings", None)
-        return limit
+        return context_length(self.model)
 
     def forward(
         self,
@@ -216,6 +214,12 @@ class LanguageModel(nn.Module):
             mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
             masks[kind] = mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
         return masks if len(masks) > 1 else masks.popitem()[1]
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Return the positions that a model was built for; None where it does not say."""
+    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit
 
 
 _MAX_PROBE = 64

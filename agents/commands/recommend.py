@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from agents.commands.common import load_policy
+from agents.commands.common import load_policy, warn_of_truncation
 from agents.recommender import LMRecommender
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch
@@ -56,6 +56,7 @@ class Recommend:
             policy.task, policy.lm, beam=max(self.beam, self.k), support=policy.config.support
         )
         found = recommender.search(_single(policy.task, items), self.k)
+        warn_of_truncation(policy.task)
         rows = [
             {"title": policy.task.decode_title(int(title)), "probability": float(np.exp(logprob))}
             for title, logprob in zip(found.titles[0], found.logprobs[0], strict=True)
