@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from agents.long_prompts import OnLongPrompt
 from agents.presets import Preset, PresetName, choose_preset
 from agents.types import Support
 from rere_env.task import GAMES
@@ -34,6 +35,13 @@ class TrainConfig:
         rl_learning_rate: Overrides the preset.
         kl_weight: Weight of the KL to the reference policy.
         history_length: Items of a history; longer ones in a file are an error.
+        on_long_prompt: What happens to a prompt that leaves the model no room for a title:
+            `error`, or `truncate` to its newest items, counted in metrics and result.
+        max_tokens: Tokens that a forward-backward pass may hold; halved once if memory runs out.
+        gradient_checkpointing: Save memory, and compute activations twice.
+        peft: `lora` trains a small adapter; without it the policy is its own reference.
+        lora_rank: Rank of the adapter.
+        lora_alpha: The adapter's output is scaled by lora_alpha / lora_rank.
     """
 
     data: str = GAMES
@@ -53,6 +61,12 @@ class TrainConfig:
     rl_learning_rate: float | None = None
     kl_weight: float = 1e-3
     history_length: int = 10
+    on_long_prompt: OnLongPrompt = "error"
+    max_tokens: int = 16_384
+    gradient_checkpointing: bool = False
+    peft: Literal["none", "lora"] = "none"
+    lora_rank: int = 16
+    lora_alpha: int = 32
 
     def numbers(self) -> Preset:
         """Return the preset with this run's overrides."""

@@ -18,9 +18,12 @@ from agents.backbones import Backbone, load_backbone
 from agents.config import TrainConfig
 from agents.evaluation import evaluate
 from agents.final import finish
-from agents.language_model import LanguageModel
+from agents.language_model import LanguageModel, context_length
 from agents.learners import ReReLearner, SFTLearner
+from agents.long_prompts import count_long_prompts, fit_prompts
+from agents.lora import add_lora
 from agents.losses import grpo
+from agents.memory import checkpoint_activations
 from agents.presets import Preset
 from agents.recommender import LMRecommender
 from agents.rere import ReReConfig
@@ -40,12 +43,13 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
     accelerator = make_accelerator(config)  # what is impossible fails before anything is written
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
+    num_truncated = _count_long_prompts(config, dataset, backbone)
     [name] = broadcast_object_list([name or config.default_name()])  # one clock for all processes
     if accelerator.is_main_process:
         RunFolder.create(runs_dir, name, asdict(config))
     accelerator.wait_for_everyone()
     run = RunFolder.open(runs_dir / name)
-    return _Experiment(config, dataset, run, Progress()).go(backbone)
+    return _Experiment(config, dataset, run, Progress(), num_truncated).go(backbone)
 
 
 def resume(path: Path) -> Path:
@@ -55,8 +59,9 @@ def resume(path: Path) -> Path:
     config = TrainConfig(**run.read_config())
     dataset = load_data(config.data, config.history_length)
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
+    num_truncated = _count_long_prompts(config, dataset, backbone)
     progress = run.load_progress() or Progress()
-    return _Experiment(config, dataset, run, progress).go(backbone)
+    return _Experiment(config, dataset, run, progress, num_truncated).go(backbone)
 
 
 def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Accelerator:
@@ -83,6 +88,7 @@ class _Experiment:
     dataset: Dataset
     run: RunFolder
     progress: Progress
+    num_truncated: dict[str, int]  # prompts cut, by split
     preset: Preset = field(init=False)
     accelerator: Accelerator = field(init=False)
 
@@ -105,43 +111,64 @@ class _Experiment:
         if self.accelerator.is_main_process:
             finish(
                 self.run,
-                self._load("rl").task(self.dataset, reward=self.config.reward),
+                self._task(self._load("rl")),
                 {"sft": self._load("sft"), "rere": self._load("rl")},
                 train_examples=self.dataset.splits[self.config.train_split],
                 preset=self.preset,
                 config=self.config,
                 progress=self.progress,
+                num_truncated=self.num_truncated,
                 device=self.accelerator.device,
             )
         return self.run.path
 
+    def _task(self, backbone: Backbone) -> Task:
+        return _make_task(self.config, self.dataset, backbone)
+
+    def _trainable(self, backbone: Backbone) -> Backbone:
+        """Make of a model what is trained: all of it, or an adapter."""
+        if self.config.peft == "lora":
+            add_lora(
+                backbone.model,
+                rank=self.config.lora_rank,
+                alpha=self.config.lora_alpha,
+                seed=self.config.seed,
+            )
+        if self.config.gradient_checkpointing:
+            checkpoint_activations(backbone.model)
+        return backbone
+
     def _sft(self, backbone: Backbone) -> None:
-        task = backbone.task(self.dataset, reward=self.config.reward)
+        task = self._task(backbone)
         learner = SFTLearner(
             task,
             self.dataset.splits[self.config.train_split],
-            backbone,
+            self._trainable(backbone),
             self.preset.sft,
             self.accelerator,
             epochs=self.preset.sft_epochs,
             batch_size=self.preset.sft_batch_size,
             max_steps=self.preset.sft_max_steps,
+            max_tokens=self.config.max_tokens,
             seed=self.config.seed,
         )
         self._fit(learner, task, self.preset)
 
     def _rl(self, backbone: Backbone) -> None:
-        task = backbone.task(self.dataset, reward=self.config.reward)
+        task = self._task(backbone)
         exact = self.config.support == "catalogue"
         learner = ReReLearner(
             task,
             self.dataset.splits[self.config.train_split],
-            backbone,
+            self._trainable(backbone),
             self.preset.rl,
             self.accelerator,
             config=ReReConfig(
                 group_size=self.preset.group_size,
                 support=self.config.support,
+                max_tokens=self.config.max_tokens,
+                # An adapter's reference, the policy with it switched off, stays what it is.
+                reference_sync_steps=None if self.config.peft == "lora" else 512,
                 loss=grpo(beta=self.config.kl_weight, kl="exact" if exact else "k3"),
             ),
             num_steps=self.preset.rl_steps,
@@ -175,6 +202,20 @@ class _Experiment:
 
     def _load(self, stage: str) -> Backbone:
         return load_backbone(str(self.run.best(stage)), self.dataset.catalogue.titles)
+
+
+def _make_task(config: TrainConfig, dataset: Dataset, backbone: Backbone) -> Task:
+    task = backbone.task(dataset, reward=config.reward)
+    return fit_prompts(task, context_length(backbone.model), config.on_long_prompt)
+
+
+def _count_long_prompts(
+    config: TrainConfig, dataset: Dataset, backbone: Backbone
+) -> dict[str, int]:
+    """Return how many prompts of each split lose items, or raise before anything is trained."""
+    task = _make_task(config, dataset, backbone)
+    splits = dict.fromkeys((config.train_split, "valid", "test"))
+    return {name: count_long_prompts(task, name, dataset.splits[name]) for name in splits}
 
 
 def _fixed_rows(examples: Batch, num_rows: int) -> Batch:

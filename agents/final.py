@@ -37,6 +37,7 @@ def finish(
     preset: Preset,
     config: TrainConfig,
     progress: Progress,
+    num_truncated: Mapping[str, int],
     device: torch.device,
 ) -> None:
     """Evaluate baselines, policies and, where it is known, the oracle; write and print it all.
@@ -49,6 +50,7 @@ def finish(
         preset: Test rows and beam.
         config: What was asked for.
         progress: Seconds by stage.
+        num_truncated: Prompts that lost their oldest items, by split.
         device: Where the policies run.
     """
     started = time.perf_counter()
@@ -82,6 +84,7 @@ def finish(
         config=asdict(config) | {"preset_values": asdict(preset)},
         seconds=progress.seconds | {"test": time.perf_counter() - started},
     )
+    result["truncated_prompts"] = dict(num_truncated)
     write_result(run.result, result)
     report = write_report(run.path, result, choose_samples(task, examples, evaluations))
     print(f"\n{result_table(result)}\n\nresult: {run.result}\nreport: {report}")

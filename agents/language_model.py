@@ -20,7 +20,7 @@ from agents.tree import pack
 from agents.tree_tensors import Continuations, NextTokens, TreeCache, TreeTensors
 from agents.types import Support
 
-__all__ = ["LanguageModel", "NextTokens", "TreeCache", "TreeTensors"]
+__all__ = ["LanguageModel", "NextTokens", "TreeCache", "TreeTensors", "context_length"]
 
 
 class LanguageModel(nn.Module):
@@ -53,9 +53,7 @@ class LanguageModel(nn.Module):
     @property
     def max_length(self) -> int | None:
         """Positions the model was built for; None where it does not say."""
-        config = self.model.config.get_text_config()
-        limit: int | None = getattr(config, "max_position_embeddings", None)
-        return limit
+        return context_length(self.model)
 
     def forward(
         self,
@@ -160,6 +158,17 @@ class LanguageModel(nn.Module):
             logits = logits + head.bias.index_select(0, edges.token)
         return segment_log_softmax(self._after_head(logits), edges.owner, len(hidden))
 
+    def shared_logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return the log-probabilities [M, n] of the same n legal tokens after every node [M, D].
+
+        What `edge_logprobs` gives under "catalogue", by one matrix product.
+        """
+        head = self._head
+        weight = functional.embedding(tokens, head.weight)
+        bias = None if head.bias is None else head.bias.index_select(0, tokens)
+        logits = self._after_head(functional.linear(hidden, weight, bias))
+        return torch.log_softmax(logits.float(), dim=-1)
+
     def next_logprobs(self, hidden: Tensor, edges: Continuations | None) -> Tensor:
         """Return log-probabilities after hidden states [M, D]: [E] over edges, or all [M, V]."""
         if edges is None:
@@ -205,6 +214,12 @@ class LanguageModel(nn.Module):
             mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
             masks[kind] = mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
         return masks if len(masks) > 1 else masks.popitem()[1]
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Return the positions that a model was built for; None where it does not say."""
+    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit
 
 
 _MAX_PROBE = 64

@@ -13,6 +13,7 @@ from safetensors.torch import load_model, save_model
 
 from agents.backbones import Backbone
 from agents.language_model import LanguageModel
+from agents.long_prompts import num_truncated
 from agents.lora import has_lora, merged
 from agents.memory import TokenBudget
 from agents.rere import ReReAgent, ReReConfig
@@ -103,7 +104,8 @@ class SFTLearner(_PolicyLearner):
 
     def update(self, step: int) -> dict[str, float]:
         """Make one optimiser step."""
-        return sft_update(
+        before = num_truncated(self.task)
+        measures = sft_update(
             self.task,
             self.policy,
             self.examples.take(_share(self._batches[step], self.accelerator)),
@@ -112,6 +114,7 @@ class SFTLearner(_PolicyLearner):
             max_grad_norm=self.max_grad_norm,
             budget=self.budget,
         )
+        return measures | {"prompts/truncated": float(num_truncated(self.task) - before)}
 
 
 class ReReLearner(_PolicyLearner):
@@ -146,7 +149,9 @@ class ReReLearner(_PolicyLearner):
     def update(self, step: int) -> dict[str, float]:
         """Make one optimiser step."""
         rows = _share(self._rows(step), self.accelerator)
-        return self.agent.update(self.examples.take(rows), self.optimizer, step)
+        before = num_truncated(self.agent.task)
+        measures = self.agent.update(self.examples.take(rows), self.optimizer, step)
+        return measures | {"prompts/truncated": float(num_truncated(self.agent.task) - before)}
 
     def save_extra(self, folder: Path) -> None:
         """Write the reference policy, where it is a model of its own."""

@@ -1,12 +1,13 @@
-"""How many tokens a forward-backward pass may hold, and what happens when that was too many."""
+"""What a forward-backward pass may hold, and what happens when that was too much."""
 
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from transformers import PreTrainedModel
 
-__all__ = ["TokenBudget"]
+__all__ = ["TokenBudget", "checkpoint_activations"]
 
 T = TypeVar("T")
 
@@ -52,3 +53,12 @@ class TokenBudget:
             stacklevel=2,
         )
         return compute(self.max_tokens)
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Keep only the activations between layers while training; compute the others twice."""
+    # transformers renamed it within version 5, and warns about the old name.
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        model.gradient_checkpointing_enable({"use_reentrant": False})

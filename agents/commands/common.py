@@ -1,5 +1,6 @@
 """What several commands need: a trained policy by run, folder or hub id."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,11 @@ from agents.backbones import Backbone, load_backbone
 from agents.config import TrainConfig
 from agents.experiment import make_accelerator
 from agents.language_model import LanguageModel
+from agents.long_prompts import fit_prompts, num_truncated
 from agents.runs import RunFolder
 from rere_env.task import Task, load_data
 
-__all__ = ["Policy", "load_policy"]
+__all__ = ["Policy", "load_policy", "warn_of_truncation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +42,14 @@ def load_policy(run_or_model: str, data: str | None, device: str) -> Policy:
     backbone = load_backbone(model, dataset.catalogue.titles)
     accelerator = make_accelerator(TrainConfig(device=device))  # type: ignore[arg-type]
     lm = LanguageModel(backbone.model.to(accelerator.device)).eval()
-    return Policy(config=config, backbone=backbone, task=backbone.task(dataset), lm=lm)
+    task = fit_prompts(backbone.task(dataset), lm.max_length, config.on_long_prompt)
+    return Policy(config=config, backbone=backbone, task=task, lm=lm)
+
+
+def warn_of_truncation(task: Task) -> None:
+    """Say on stderr how many prompts lost their oldest items to fit the model's context."""
+    if count := num_truncated(task):
+        print(f"{count} prompts were cut to their newest items to fit the model.", file=sys.stderr)
 
 
 def _is_run(path: Path) -> bool:

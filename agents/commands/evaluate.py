@@ -41,7 +41,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate and print."""
-        from agents.commands.common import load_policy
+        from agents.commands.common import load_policy, warn_of_truncation
         from agents.evaluation import evaluate
         from agents.recommender import LMRecommender
         from agents.reporting.tables import evaluation_table
@@ -57,6 +57,7 @@ class Evaluate:
         ks = tuple(k for k in (1, 3, 5, 10, 20, 50) if k <= self.beam)
         examples = policy.task.split(self.split)
         done = evaluate(recommender, policy.task, examples, ks=ks, exact=self.exact)
+        warn_of_truncation(policy.task)
         if self.json:
             print(json.dumps(done.as_dict(), indent=2, allow_nan=False))
         else:

@@ -44,7 +44,7 @@ class Recommend:
 
     def run(self) -> None:
         """Search and print."""
-        from agents.commands.common import load_policy
+        from agents.commands.common import load_policy, warn_of_truncation
         from agents.recommender import LMRecommender
 
         if (self.history is None) == (not self.titles):
@@ -57,6 +57,7 @@ class Recommend:
             policy.task, policy.lm, beam=max(self.beam, self.k), support=policy.config.support
         )
         found = recommender.search(_single(policy.task, items), self.k)
+        warn_of_truncation(policy.task)
         rows = [
             {"title": policy.task.decode_title(int(title)), "probability": float(np.exp(logprob))}
             for title, logprob in zip(found.titles[0], found.logprobs[0], strict=True)

@@ -29,9 +29,6 @@ __all__ = ["PromptTree", "pad_prompts"]
 # B prompts, R rows of the cache, K nodes a prompt, N nodes a row of the cache (B * K = R * N),
 # E continuations in all, T tokens read in all.
 
-FOLDED_SLOTS = 512
-"""Prompts share a row of the cache up to this many slots; attention is paid for all of them."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Queries:
@@ -112,7 +109,7 @@ class PromptTree:
         self._lm = lm
         padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
         self._root, cache = lm.prefill(padded, lengths)
-        num_rows = _num_rows(*padded.shape)
+        num_rows = _num_rows(len(padded), padded.shape[1], self._root.shape[-1])
         self._cache = folded(cache, num_rows)
 
         # In a row, entry 0 is nothing and 1, 2, ... are its prompts.
@@ -135,7 +132,10 @@ class PromptTree:
         node = torch.zeros(self.num_prompts, dtype=torch.int64, device=self.device)
         width = self.trie.root_width
         edges = self.trie.known_edges(node, width * self.num_prompts)
-        logprob = self._lm.edge_logprobs(self._root, edges, self.support).float()
+        if self.support == "catalogue":
+            logprob = self._lm.shared_logprobs(self._root, edges.token[:width]).flatten()
+        else:
+            logprob = self._lm.edge_logprobs(self._root, edges, self.support).float()
         return self._choices(edges, logprob, width)
 
     def is_title(self, row: Tensor, node: Tensor) -> Tensor:
@@ -256,9 +256,13 @@ class PromptTree:
         return replace(choices, logprob=logprob)
 
 
-def _num_rows(num_prompts: int, width: int) -> int:
-    """Return how many rows of the cache B prompts of P slots take: a divisor of B."""
-    per_row = max(min(FOLDED_SLOTS // width, num_prompts), 1)
+def _num_rows(num_prompts: int, width: int, hidden_size: int) -> int:
+    """Return how many rows of the cache B prompts of P slots take: a divisor of B.
+
+    A query pays for all slots of its row: with S slots, S / (6 D) of what the rest of a layer
+    costs. So a row gets no more than D of them.
+    """
+    per_row = max(min(hidden_size // width, num_prompts), 1)
     while num_prompts % per_row:
         per_row -= 1
     return num_prompts // per_row

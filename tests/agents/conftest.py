@@ -245,15 +245,21 @@ def slow_logprob() -> Callable[..., list[torch.Tensor]]:
 
 
 def separate_logprobs(
-    model: PreTrainedModel, world: Titles, prompt: Sequence[int], title: int, support: str
-) -> list[tuple[torch.Tensor, list[int]]]:
+    model: PreTrainedModel,
+    world: Titles,
+    prompt: Sequence[int],
+    title: int,
+    support: str,
+    hidden: Sequence[int] = (),
+) -> list[torch.Tensor]:
     """Return, token by token, log-probabilities of the legal tokens with the chosen one first.
 
-    Under `vocabulary` every token is legal and kept; under `catalogue` only where two or more are.
+    Under `vocabulary` every token is legal and kept; under `catalogue` only where two or more are,
+    those counted that lead to a title that is not hidden.
     """
     ids = world.model_ids(title)
     logits = model(torch.tensor([[*prompt, *ids]])).logits[0]
-    every_title = [world.model_ids(t) for t in range(len(world.titles))]
+    every_title = [world.model_ids(t) for t in range(len(world.titles)) if t not in set(hidden)]
     kept = []
     for place, token in enumerate(ids):
         row = logits[len(prompt) + place - 1]

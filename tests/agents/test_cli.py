@@ -1,11 +1,13 @@
 """Every command of `rere`, run for real on a small data set."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 from agents.cli import main
 from agents.learners import ReReLearner, SFTLearner
@@ -169,6 +171,55 @@ def test_a_stopped_run_resumes_bit_for_bit(
     for stage in ("sft", "rere"):
         weights = f"checkpoints/{stage}/model.safetensors"
         assert (stopped / weights).read_bytes() == (run / weights).read_bytes()
+
+
+def test_an_adapter_is_trained_resumed_and_merged(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped LoRA run resumes bit for bit, and leaves a model like any other."""
+    update = ReReLearner.update
+
+    def dies(self, at: int) -> dict[str, float]:
+        if at == 1:
+            raise KeyboardInterrupt
+        return update(self, at)
+
+    extra = ["--sft-epochs", "0", "--peft", "lora", "--gradient-checkpointing"]
+    extra += ["--rl-learning-rate", "0.1"]  # enough to change what is recommended
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert main([*train_flags(data, tmp_path, "whole"), *extra]) == 0
+    monkeypatch.setattr(ReReLearner, "update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        main([*train_flags(data, tmp_path, "stopped"), *extra])
+    monkeypatch.undo()
+    assert main(["train", "--resume", str(stopped)]) == 0
+    assert logged(stopped) == logged(whole)
+    weights = "checkpoints/rere/model.safetensors"
+    assert (stopped / weights).read_bytes() == (whole / weights).read_bytes()
+    plain = AutoModelForCausalLM.from_pretrained(whole / "checkpoints" / "rere")
+    assert not any("lora" in name for name, _ in plain.named_parameters())
+
+
+def test_prompts_too_long_for_the_model_stop_the_run_or_are_cut_and_counted(
+    data: Path, run: Path, tmp_path: Path, capsys
+) -> None:
+    """A model of 12 positions: before training the error names the row, a cut is in the result."""
+    short = tmp_path / "short"
+    shutil.copytree(run / "checkpoints" / "sft", short)
+    config = json.loads((short / "config.json").read_text(encoding="utf-8"))
+    config["max_position_embeddings"] = 12  # the five items of a history need 16
+    (short / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    flags = [*train_flags(data, tmp_path, "cut"), "--model", str(short), "--sft-epochs", "0"]
+    assert main(flags) == 2
+    error = capsys.readouterr().err
+    assert "split 'train', row" in error
+    assert "--on-long-prompt truncate" in error
+    assert not (tmp_path / "cut").exists()
+    assert main([*flags, "--on-long-prompt", "truncate"]) == 0
+    result = json.loads((tmp_path / "cut" / "result.json").read_text(encoding="utf-8"))
+    assert result["truncated_prompts"]["test"] > 0
+    steps = [line for line in logged(tmp_path / "cut") if "rollout/reward" in line]
+    assert sum(line["prompts/truncated"] for line in steps) > 0
 
 
 def logged(run: Path) -> list[dict[str, float]]:

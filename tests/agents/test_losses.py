@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.losses import grpo, k3, sequence_mean
+from agents.losses import grpo, k3, log_ratio_percentile, sequence_mean
 from agents.types import LossInputs
 
 MASK = torch.tensor([[[True, True], [True, False]]])
@@ -117,3 +117,11 @@ def test_k3_at_its_clamp():
 def test_an_empty_candidate_has_mean_zero():
     """No kept token: no division by zero."""
     assert sequence_mean(torch.ones(1, 1, 3), torch.zeros(1, 1, 3)).tolist() == [[0.0]]
+
+
+def test_the_log_ratio_percentile_counts_kept_tokens_only():
+    """Of 0.1, 0.4 and 0.3 (the 9 is padding) the median is 0.3 and the maximum 0.4."""
+    reference = [[[-1.1, -1.6], [-0.8, 9.0]]]
+    inputs = inputs_of(LOGPROBS, reference=reference)
+    assert log_ratio_percentile(inputs, 0.5).item() == pytest.approx(0.3)
+    assert log_ratio_percentile(inputs, 1.0).item() == pytest.approx(0.4)

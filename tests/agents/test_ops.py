@@ -2,7 +2,7 @@
 
 import torch
 
-from agents.ops import segment_log_softmax, segment_sum
+from agents.ops import compute_dtype, segment_log_softmax, segment_sum
 
 SEGMENT = torch.tensor([0, 0, 2, 2, 2, 3])
 
@@ -31,3 +31,11 @@ def test_segment_log_softmax_of_half_precision_is_float32():
     logprobs = segment_log_softmax(logits, SEGMENT, 4)
     assert logprobs.dtype == torch.float32
     assert abs(logprobs[2].item() + 1.0986123) < 1e-6
+
+
+def test_products_are_computed_in_autocasts_dtype():
+    """Where it is on; elsewhere in that of the weights."""
+    cpu = torch.device("cpu")
+    assert compute_dtype(cpu, torch.float64) == torch.float64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert compute_dtype(cpu, torch.float64) == torch.bfloat16

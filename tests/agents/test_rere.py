@@ -1,6 +1,7 @@
 """One ReRe step: the group it writes, what it is paid, what it learns."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,10 @@ from accelerate.state import AcceleratorState
 from agents.backbones import load_backbone
 from agents.language_model import LanguageModel
 from agents.learners import ReReLearner
+from agents.lora import add_lora
 from agents.losses import grpo
 from agents.rere import ReReAgent, ReReConfig
+from agents.scoring import score_groups
 from agents.search import beam_search
 from agents.training import StageSettings
 from rere_env import NO_TITLE, ReReEnv
@@ -223,6 +226,83 @@ def test_micro_batches_give_the_gradient_of_one_batch(animal_task, agent_of, sup
             assert metrics[name] == pytest.approx(found[0][0][name], rel=1e-4, abs=1e-7), name
         for ours, theirs in zip(gradients, found[0][1], strict=True):
             assert (ours - theirs).norm() <= 1e-4 * theirs.norm() + 1e-7
+
+
+def test_a_full_device_repeats_the_gradient_in_smaller_parts(animal_task, agent_of, monkeypatch):
+    """The second part of three fails once; the step is that of an undisturbed one."""
+    found = []
+    for disturbed in (False, True):
+        agent = agent_of(group_size=8, max_tokens=40, max_grad_norm=1e9)
+        calls = []
+
+        def score(*args, calls=calls, disturbed=disturbed):
+            calls.append(args)
+            if disturbed and len(calls) == 4:  # reference, policy, reference, policy
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return score_groups(*args)
+
+        monkeypatch.setattr("agents.rere.score_groups", score)
+        says = pytest.warns(RuntimeWarning, match="at most 20 tokens")
+        with says if disturbed else nullcontext():
+            metrics = agent.update(animal_task.split("train"), sgd(agent), 0)
+        assert agent.budget.max_tokens == (20 if disturbed else 40)
+        found.append((metrics, [p.grad.clone() for p in agent.policy.parameters()]))
+    (calm, expected), (metrics, gradients) = found
+    assert metrics["loss/total"] == pytest.approx(calm["loss/total"], abs=1e-6)
+    assert metrics["loss/grad_norm"] == pytest.approx(calm["loss/grad_norm"], rel=1e-4)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm() + 1e-7
+
+
+@pytest.mark.parametrize("support", ["catalogue", "vocabulary"])
+def test_an_adapter_switched_off_is_a_reference(animal_task, model_of, accelerator, support):
+    """Loss and gradients are those of a copy made before the adapter learnt, with no copy."""
+    found = []
+    for copied in (False, True):
+        model = model_of("qwen2", animal_task.tokenizer.vocab_size)
+        reference = LanguageModel(copy.deepcopy(model)) if copied else None
+        add_lora(model, rank=2, alpha=8)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05 * parameter.requires_grad)
+        config = ReReConfig(
+            group_size=8,
+            support=support,
+            loss=grpo(beta=1.0, kl="exact" if support == "catalogue" else "k3"),
+            reference_sync_steps=None,
+            max_grad_norm=1e9,
+        )
+        policy = accelerator.prepare(LanguageModel(model))
+        agent = ReReAgent(animal_task, policy, reference, config, accelerator)
+        metrics = agent.update(animal_task.split("train"), sgd(agent), 0)
+        found.append((metrics, [p.grad for p in policy.parameters() if p.requires_grad]))
+    (ours, gradients), (expected, theirs) = found
+    assert ours["loss/kl"] > 1e-3
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    for a, b in zip(gradients, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_an_adapters_reference_cannot_be_synced(animal_task, model_of, accelerator):
+    """The error names both; without an adapter there is no reference either."""
+    model = model_of("qwen2", animal_task.tokenizer.vocab_size)
+    policy = LanguageModel(model)
+    with pytest.raises(ValueError, match=r"`reference` \(=None\) needs .* adapter"):
+        ReReAgent(animal_task, policy, None, ReReConfig(), accelerator)
+    add_lora(model, rank=2, alpha=4)
+    with pytest.raises(
+        ValueError, match=r"`reference_sync_steps` \(=512\) cannot sync `reference` \(=None\)"
+    ):
+        ReReAgent(animal_task, policy, None, ReReConfig(), accelerator)
+
+
+def test_a_reference_without_syncs_stays(animal_task, agent_of):
+    """None means never, whatever the step."""
+    agent = agent_of(group_size=8, reference_sync_steps=None)
+    before = weights(agent.reference)
+    agent.update(animal_task.split("train"), sgd(agent, 0.1), 511)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(agent.reference), strict=True))
 
 
 def test_the_gradient_is_clipped(animal_task, agent_of):

@@ -50,27 +50,29 @@ def test_values_and_gradients_are_those_of_separate_passes(
 
 
 @pytest.mark.parametrize("support", SUPPORTS)
-def test_an_empty_slot_keeps_no_token(support, many_titles):
-    """Its mask is False throughout; the others keep what the support keeps."""
-    titles = some_titles()
-    plan = plan_groups(
-        many_titles.trie, many_titles.tokens, many_titles.prompts(2, 9, 5), titles, support
+@pytest.mark.parametrize("family", ["qwen2", "gemma3"])
+def test_hidden_titles_are_illegal_for_their_prompt(
+    family, support, lm_of, many_titles, slow_logprob
+):
+    """Values and gradients are those of a catalogue without them, prompt by prompt."""
+    lm = lm_of(family, many_titles.vocab_size, torch.float64)
+    rng = np.random.default_rng(2)
+    prompts, titles = many_titles.prompts(2, 9, 5), some_titles()
+    hidden = [np.setdiff1d(rng.choice(200, 120), titles[row]) for row in range(3)]
+    hidden[1] = np.zeros(0, np.int64)
+    ours = title_logprobs(
+        lm, many_titles.trie, many_titles.tokens, prompts, titles, support, hidden
     )
-    assert not plan.mask[0, 1].any()
-    if support == "vocabulary":
-        lengths = [len(many_titles.tokens[title]) for title in titles[2]]
-        assert plan.mask[2].sum(axis=1).tolist() == lengths
-
-
-def test_catalogue_support_keeps_what_decides_and_reads_no_further(few_titles):
-    """Here "blue sky at night" is decided by its first word; "red fox runs" by all but its EOS."""
-    titles = np.array([[4, 2]])
-    plan = plan_groups(few_titles.trie, few_titles.tokens, [[9, 9]], titles)
-    assert plan.mask.sum(axis=-1).tolist() == [[1, 3]]
-    # The prompt, "red" and "fox": the last deciding word is predicted and never read.
-    assert plan.trees.sizes.tolist() == [4]
-    assert sorted(plan.nodes.tolist())[0] == 0
-    assert len(plan.slots) == 3
+    slow = torch.zeros(3, 5, dtype=torch.float64)
+    for (row, column), title in np.ndenumerate(titles):
+        if title != NO_TITLE:
+            kept = slow_logprob(
+                lm.model, many_titles, prompts[row], title, support, hidden=hidden[row]
+            )
+            slow[row, column] = sum((step[0] for step in kept), torch.zeros(()))
+    torch.testing.assert_close(ours.double(), slow, atol=1e-4, rtol=1e-5)
+    for mine, theirs in zip(gradients(lm, ours.sum()), gradients(lm, slow.sum()), strict=True):
+        assert (mine - theirs).norm() <= 1e-5 * theirs.norm() + 1e-12
 
 
 def test_one_title_decides_nothing(lm_of, titles_of):

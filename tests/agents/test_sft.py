@@ -1,5 +1,7 @@
 """The supervised stage: one tree a user against one sequence an example."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from agents.backbones import load_backbone
 from agents.language_model import LanguageModel
 from agents.learners import SFTLearner
 from agents.memory import TokenBudget
-from agents.sft import plan_completions, sft_loss, sft_update, user_batches
+from agents.sft import plan_completions, plan_users, sft_loss, sft_update, user_batches
 from agents.training import StageSettings
 from rere_env import Task
 
@@ -93,6 +95,91 @@ def test_a_growing_history_is_read_once(sliding_task):
     longest = [*prompts[2], *completions[2][:-1]]
     assert planned.trees.tokens.tolist() == [longest]
     assert len(planned.tokens) == sum(len(completion) for completion in completions)
+
+
+def separate_tokens(task, batch):
+    """Tokens that one sequence an example would read: prompt and title, less the last."""
+    prompts = [len(task.prompt(example.history)) for example in batch]
+    return sum(prompts) + sum(len(task.title_tokens[t]) - 1 for t in batch.target_title)
+
+
+def test_the_windows_of_a_user_share_their_trunk(sliding_task):
+    """User 0 needs two trunks (the last window has slid), users 1 and 2 one each."""
+    batch = sliding_task.split("train")
+    planned = plan_users(sliding_task, batch)
+    assert len(planned.trees.sizes) == 4
+    # User 0: 0 1 2 3 and 1 2 3 4; user 1: 5, then 6 0 or 7; user 2: 7 7 7. EOS first, none last.
+    words = [len(title.split()) + 1 for title in TITLES]
+    trunks = [
+        [0, 1, 2, 3],
+        [1, 2, 3, 4],
+        [5, 6, 0],
+        [7, 7, 7],
+    ]
+    sizes = [sum(words[title] for title in trunk) for trunk in trunks]
+    sizes[2] += words[7] - 1
+    assert sorted(planned.trees.sizes.tolist()) == sorted(sizes)
+    assert planned.trees.sizes.sum() == 40
+    assert separate_tokens(sliding_task, batch) == 66
+
+
+@pytest.mark.parametrize("max_tokens", [1, 11, 12, 24, 30, 48, 1000])
+def test_parts_hold_every_token_once(sliding_task, max_tokens):
+    """Each is still predicted from the node before it, and no part exceeds the budget."""
+    planned = plan_users(sliding_task, sliding_task.split("train"))
+
+    def predictions(part):
+        nodes = list(zip(part.row, part.slots, strict=True))
+        path = [
+            [j for j in range(slot + 1) if slot < part.trees.ends[row, j]] for row, slot in nodes
+        ]
+        return sorted(
+            (tuple(part.trees.tokens[row, own]), token)
+            for (row, _), own, token in zip(nodes, path, part.tokens, strict=True)
+        )
+
+    parts = planned.parts(max_tokens)
+    assert sorted(p for part in parts for p in predictions(part)) == predictions(planned)
+    for part in parts:
+        assert len(part.trees.sizes) == 1 or part.trees.tokens.size <= max_tokens
+
+
+def test_a_full_device_repeats_the_step_in_smaller_parts(
+    sliding_task, model_of, accelerator, monkeypatch
+):
+    """The second pass fails once; loss and gradients are those of an undisturbed step."""
+    found = []
+    for disturbed in (False, True):
+        lm = accelerator.prepare(
+            LanguageModel(model_of("qwen2", sliding_task.tokenizer.vocab_size))
+        )
+        budget, calls = TokenBudget(20), []
+
+        def loss(*args, calls=calls, disturbed=disturbed):
+            calls.append(args)
+            if disturbed and len(calls) == 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return sft_loss(*args)
+
+        monkeypatch.setattr("agents.sft.sft_loss", loss)
+        with (
+            pytest.warns(RuntimeWarning, match="at most 10 tokens") if disturbed else nullcontext()
+        ):
+            metrics = sft_update(
+                sliding_task,
+                lm,
+                sliding_task.split("train"),
+                torch.optim.SGD(lm.parameters(), lr=0.0),
+                accelerator,
+                max_grad_norm=1e9,
+                budget=budget,
+            )
+        found.append((metrics, [p.grad.clone() for p in lm.parameters()]))
+        assert budget.max_tokens == (10 if disturbed else 20)
+    (calm, expected), (metrics, gradients) = found
+    assert metrics["loss/total"] == pytest.approx(calm["loss/total"], rel=1e-5)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * theirs.norm() + 1e-7
 
 
 def test_a_token_predicted_twice_counts_twice(model_of, accelerator):

@@ -70,6 +70,16 @@ def test_equal_sequences_share_all_their_nodes():
     assert packed.slots.tolist() == [[0, 1], [0, 1]]
 
 
+def test_some_trees_need_less_padding():
+    """Rows come in the order asked for, as wide as the largest of them."""
+    packed = pack([[1, 2, 3, 4], [5], [6, 7]], [0, 1, 2])
+    taken = packed.take(np.array([2, 1]))
+    assert taken.tokens.tolist() == [[6, 7], [5, 0]]
+    assert taken.positions.tolist() == [[0, 1], [0, 0]]
+    assert taken.ends.tolist() == [[2, 2], [1, 2]]
+    assert taken.sizes.tolist() == [2, 1]
+
+
 @pytest.mark.parametrize("sequences", [[], [[1], []]])
 def test_an_empty_sequence_is_refused(sequences):
     """There is nothing to predict from."""
