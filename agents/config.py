@@ -8,6 +8,7 @@ from typing import Literal
 from agents.long_prompts import OnLongPrompt
 from agents.presets import Preset, PresetName, choose_preset
 from agents.types import Support
+from rere_env.filters import Filter, find_filter
 from rere_env.task import GAMES
 
 __all__ = ["TrainConfig"]
@@ -34,6 +35,7 @@ class TrainConfig:
         sft_learning_rate: Overrides the preset.
         rl_learning_rate: Overrides the preset.
         kl_weight: Weight of the KL to the reference policy.
+        exclude: `history` never shows a user a title that she has had; as in the paper, `none`.
         history_length: Items of a history; longer ones in a file are an error.
         on_long_prompt: What happens to a prompt that leaves the model no room for a title:
             `error`, or `truncate` to its newest items, counted in metrics and result.
@@ -60,6 +62,7 @@ class TrainConfig:
     sft_learning_rate: float | None = None
     rl_learning_rate: float | None = None
     kl_weight: float = 1e-3
+    exclude: Literal["none", "history"] = "none"
     history_length: int = 10
     on_long_prompt: OnLongPrompt = "error"
     max_tokens: int = 16_384
@@ -67,6 +70,10 @@ class TrainConfig:
     peft: Literal["none", "lora"] = "none"
     lora_rank: int = 16
     lora_alpha: int = 32
+
+    def filter(self) -> Filter | None:
+        """Return what hides titles, None for nothing."""
+        return None if self.exclude == "none" else find_filter(self.exclude)
 
     def numbers(self) -> Preset:
         """Return the preset with this run's overrides."""

@@ -121,11 +121,10 @@ def evaluate(
     )
     seconds = time.perf_counter() - started
     num_titles = task.catalogue.num_titles
-    scored, num_shown, hidden_targets = titles, None, 0
+    scored, num_shown = titles, None
     if (hidden := task.hidden(examples)) is not None:
         scored = np.where(hidden.marks(titles, num_titles), HIDDEN, titles)
         num_shown = num_titles - np.diff(hidden.indptr)
-        hidden_targets = int(hidden.marks(examples.target_title[:, None], num_titles).sum())
     ranks = metrics.target_ranks(scored, examples.target_title)
     rows = _rows(scored, ranks, task, examples, ks)
     if probabilities is not None:
@@ -139,7 +138,7 @@ def evaluate(
         ranks=ranks,
         target_title=examples.target_title.astype(np.int64),
         seconds=seconds,
-        hidden_targets=hidden_targets,
+        hidden_targets=int(task.hides_target(examples).sum()),
     )
 
 

@@ -138,11 +138,16 @@ class _Experiment:
             checkpoint_activations(backbone.model)
         return backbone
 
+    def _train_examples(self, task: Task) -> Batch:
+        """Return the training examples whose targets may be shown; `finish` counts the others."""
+        examples = self.dataset.splits[self.config.train_split]
+        return examples.take(np.flatnonzero(~task.hides_target(examples)))
+
     def _sft(self, backbone: Backbone) -> None:
         task = self._task(backbone)
         learner = SFTLearner(
             task,
-            self.dataset.splits[self.config.train_split],
+            self._train_examples(task),
             self._trainable(backbone),
             self.preset.sft,
             self.accelerator,
@@ -159,7 +164,7 @@ class _Experiment:
         exact = self.config.support == "catalogue"
         learner = ReReLearner(
             task,
-            self.dataset.splits[self.config.train_split],
+            self._train_examples(task),
             self._trainable(backbone),
             self.preset.rl,
             self.accelerator,
@@ -205,7 +210,7 @@ class _Experiment:
 
 
 def _make_task(config: TrainConfig, dataset: Dataset, backbone: Backbone) -> Task:
-    task = backbone.task(dataset, reward=config.reward)
+    task = backbone.task(dataset, reward=config.reward, exclude=config.filter())
     return fit_prompts(task, context_length(backbone.model), config.on_long_prompt)
 
 

@@ -85,6 +85,7 @@ def finish(
         seconds=progress.seconds | {"test": time.perf_counter() - started},
     )
     result["truncated_prompts"] = dict(num_truncated)
+    result["hidden_train_targets"] = int(task.hides_target(train_examples).sum())
     write_result(run.result, result)
     report = write_report(run.path, result, choose_samples(task, examples, evaluations))
     print(f"\n{result_table(result)}\n\nresult: {run.result}\nreport: {report}")

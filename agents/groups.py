@@ -11,7 +11,7 @@ from torch import Tensor
 from agents.types import Advantage, Candidates
 from rere_env.rewards import hit, reward_terms
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch
+from rere_env.types import NO_TITLE, Batch, IntArray
 
 __all__ = ["Groups", "judge", "rollout_metrics"]
 
@@ -27,6 +27,7 @@ class Groups:
         advantages: [B, G] float32.
         is_target: [B, G] bool.
         num_candidates: Titles written in the whole step, whichever of its groups these are.
+        hidden: B arrays of title ids that the task's filter hides; None: no filter.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -35,6 +36,7 @@ class Groups:
     advantages: Tensor
     is_target: Tensor
     num_candidates: int
+    hidden: Sequence[IntArray] | None = None
 
     def with_signal(self) -> NDArray[np.int64]:
         """Return the groups that have an advantage other than 0."""
@@ -50,6 +52,7 @@ class Groups:
             advantages=self.advantages[index],
             is_target=self.is_target[index],
             num_candidates=self.num_candidates,
+            hidden=self.hidden and [self.hidden[row] for row in rows.tolist()],
         )
 
 
@@ -59,6 +62,7 @@ def judge(
     candidates: Candidates,
     batch: Batch,
     advantage: Advantage,
+    hidden: Sequence[IntArray] | None = None,
 ) -> Groups:
     """Reward candidates; empty slots (always last) get 0 and are left out of the advantage."""
     titles = candidates.titles
@@ -77,6 +81,7 @@ def judge(
         advantages=advantages,
         is_target=torch.from_numpy((titles == batch.target_title[:, None]) & is_title),
         num_candidates=int(is_title.sum()),
+        hidden=hidden,
     )
 
 

@@ -37,7 +37,7 @@ from agents.torch_trie import TorchTrie
 from agents.tree import parts_of_similar_length
 from agents.types import Advantage, Candidates, Loss, LossInputs, Support
 from rere_env.task import Task
-from rere_env.types import Batch
+from rere_env.types import Batch, IntArray
 
 __all__ = ["ReReAgent", "ReReConfig"]
 
@@ -121,12 +121,19 @@ class ReReAgent:
         self.trie = TorchTrie.build(task.trie, task.title_tokens, accelerator.device)
         self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
 
-    def rollout(self, prompts: Sequence[Sequence[int]]) -> Candidates:
-        """Let the policy write G titles for each prompt, best first."""
+    def rollout(
+        self, prompts: Sequence[Sequence[int]], hidden: Sequence[IntArray] | None = None
+    ) -> Candidates:
+        """Let the policy write G titles for each prompt, best first, none of the hidden ones."""
         lm = self.accelerator.unwrap_model(self.policy).eval()
         with self.accelerator.autocast():
             return self.config.sampler(
-                lm, self.trie, prompts, self.config.group_size, support=self.config.support
+                lm,
+                self.trie,
+                prompts,
+                self.config.group_size,
+                support=self.config.support,
+                hidden=hidden,
             )
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
@@ -135,8 +142,10 @@ class ReReAgent:
         A step in which no group carries signal leaves the weights as they are.
         """
         prompts = [self.task.prompt(example.history) for example in batch]
-        candidates = self.rollout(prompts)
-        groups = judge(self.task, prompts, candidates, batch, self.config.advantage)
+        filtered = self.task.hidden(batch)
+        hidden = None if filtered is None else filtered.lists()
+        candidates = self.rollout(prompts, hidden)
+        groups = judge(self.task, prompts, candidates, batch, self.config.advantage, hidden)
         signal = groups.with_signal()
         metrics = rollout_metrics(self.task, candidates, batch, groups)
         num_with_signal = self._sum_over_processes(len(signal))
@@ -167,7 +176,9 @@ class ReReAgent:
 
     def _gradient(self, groups: Groups, weight: float, max_tokens: int) -> dict[str, Tensor]:
         """Add up the gradients of the groups, in parts of similar length."""
-        sizes = group_sizes(self.task.trie, groups.prompts, groups.titles, self.config.support)
+        sizes = group_sizes(
+            self.task.trie, groups.prompts, groups.titles, self.config.support, groups.hidden
+        )
         parts = parts_of_similar_length(sizes, max_tokens)
         sums: dict[str, Tensor] = {}
         percentiles = []
@@ -191,6 +202,7 @@ class ReReAgent:
             groups.prompts,
             groups.titles,
             self.config.support,
+            groups.hidden,
         )
         with self.accelerator.autocast():
             reference = self._reference_scores(plan)

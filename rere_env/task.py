@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from rere_env.catalogue import Catalogue, TitleTokens
 from rere_env.datasets import ORIGINS, Dataset, find_data, games_dataset, load_dataset
 from rere_env.filters import Exclude, Filter, Hidden, find_filter, hidden_titles
@@ -15,7 +17,7 @@ from rere_env.prompts import Prompt, compact_prompt
 from rere_env.rewards import REWARDS
 from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
 from rere_env.trie import Trie
-from rere_env.types import Batch, Reward
+from rere_env.types import Batch, BoolArray, Reward
 
 __all__ = ["GAMES", "Task", "find_reward", "load_data", "load_task"]
 
@@ -124,6 +126,12 @@ class Task:
         if self.exclude is None:
             return None
         return hidden_titles(self.exclude, self.catalogue, batch)
+
+    def hides_target(self, batch: Batch) -> BoolArray:
+        """Say of each example whether its own target is hidden from it."""
+        if (hidden := self.hidden(batch)) is None:
+            return np.zeros(len(batch), np.bool_)
+        return hidden.marks(batch.target_title[:, None], self.trie.num_titles)[:, 0]
 
     def decode_title(self, title: int) -> str:
         """Return the text of a title id, as the catalogue writes it."""

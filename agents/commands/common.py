@@ -42,7 +42,8 @@ def load_policy(run_or_model: str, data: str | None, device: str) -> Policy:
     backbone = load_backbone(model, dataset.catalogue.titles)
     accelerator = make_accelerator(TrainConfig(device=device))  # type: ignore[arg-type]
     lm = LanguageModel(backbone.model.to(accelerator.device)).eval()
-    task = fit_prompts(backbone.task(dataset), lm.max_length, config.on_long_prompt)
+    task = backbone.task(dataset, exclude=config.filter())
+    task = fit_prompts(task, lm.max_length, config.on_long_prompt)
     return Policy(config=config, backbone=backbone, task=task, lm=lm)
 
 

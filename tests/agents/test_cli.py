@@ -222,6 +222,30 @@ def test_prompts_too_long_for_the_model_stop_the_run_or_are_cut_and_counted(
     assert sum(line["prompts/truncated"] for line in steps) > 0
 
 
+def test_a_run_can_hide_the_history(data: Path, tmp_path: Path, capsys) -> None:
+    """No list of any recommender shows a title of the history; hidden targets are counted."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    for split in ("train", "test"):  # one row whose target is a repeat
+        with (folder / f"{split}.csv").open("a", encoding="utf-8") as file:
+            file.write("u0,i3 i4,i3,1000\n")
+    flags = train_flags(folder, tmp_path, "hiding")
+    assert main([*flags, "--exclude", "history", "--sft-epochs", "1"]) == 0
+    result = json.loads((tmp_path / "hiding" / "result.json").read_text(encoding="utf-8"))
+    for name, scores in result["recommenders"].items():
+        assert scores["illegal_rate"] == 0, name
+        assert scores["hidden_targets"] == 1, name
+    assert result["hidden_train_targets"] == 1
+    capsys.readouterr()
+    assert (
+        main(["recommend", str(tmp_path / "hiding"), "--titles", "red A", "-k", "20", "--json"])
+        == 0
+    )
+    shown = json.loads(capsys.readouterr().out)["recommendations"]
+    assert len(shown) == 20
+    assert "red A" not in {row["title"] for row in shown}
+
+
 def logged(run: Path) -> list[dict[str, float]]:
     """What a run logged, less the time it took."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

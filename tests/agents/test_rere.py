@@ -104,6 +104,26 @@ def test_the_environment_pays_what_the_agent_trained_on(animal_task, agent_of, s
     assert (trained[order] == expected[np.lexsort(expected.T)]).all()
 
 
+@pytest.mark.parametrize("support", ["catalogue", "vocabulary"])
+def test_hidden_titles_are_neither_written_nor_probable(animal_task, agent_of, support):
+    """With the history hidden, search and loss agree on what is left and on its probability."""
+    task = animal_task.with_exclude("history")
+    recorder = Recorder(grpo(kl="k3"))
+    agent = agent_of(
+        task=task, group_size=5, support=support, sampler=recorder.sample, loss=recorder.loss
+    )
+    batch = task.split("train")
+    agent.update(batch, sgd(agent), 0)
+    [found] = recorder.candidates
+    assert not task.hidden(batch).marks(found.titles, 8).any()
+    scored = torch.cat([inputs.logprobs.sum(-1) for inputs in recorder.inputs]).detach().numpy()
+    has_signal = (found.titles == batch.target_title[:, None]).any(axis=1)
+    searched = found.logprobs[has_signal]
+    np.testing.assert_allclose(
+        scored[np.lexsort(scored.T)], searched[np.lexsort(searched.T)], atol=1e-4
+    )
+
+
 def test_equal_histories_keep_their_own_targets(animal_task, agent_of):
     """Two users who saw the same and chose differently are paid for their own choice."""
     recorder = Recorder()
