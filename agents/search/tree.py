@@ -29,6 +29,7 @@ __all__ = ["PromptTree", "pad_prompts"]
 # B prompts, R rows of the cache, K nodes a prompt, N nodes a row of the cache (B * K = R * N),
 # E continuations in all, T tokens read in all.
 
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Queries:
     """Where each token of a read goes: a row's nodes, one after the other, padded on the right.
@@ -108,7 +109,7 @@ class PromptTree:
         self._lm = lm
         padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
         self._root, cache = lm.prefill(padded, lengths)
-        num_rows = _num_rows(*padded.shape, self._root.shape[-1])
+        num_rows = _num_rows(len(prompts), padded.shape[1], self._root.shape[-1])
         self._cache = folded(cache, num_rows)
 
         # In a row, entry 0 is nothing and 1, 2, ... are its prompts.
