@@ -2,40 +2,24 @@
 
     python -m pytest benchmarks/bench_env.py --benchmark-only
 
-The peer is `baselines.DictTrieEnv` under Gymnasium's `SyncVectorEnv`. Each case replays actions
-that were drawn beforehand, so drawing them is not measured; N x STEPS / median = steps per second,
-shown as `steps_per_s` in the saved JSON (`--benchmark-json`). Resets count as steps in both.
+The peer is `agents.bench.env_peers.DictTrieEnv` under Gymnasium's `SyncVectorEnv`. Each case
+replays actions that were drawn beforehand, so drawing them is not measured; N x STEPS / median =
+steps per second, shown as `steps_per_s` in the saved JSON (`--benchmark-json`). Resets count as
+steps in both. The published ratios come from `rere bench env`.
 """
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from agents.bench.env_peers import DictTrieEnv, dict_trie
 from rere_env import ReReEnv, ReReVectorEnv, Task, load_task
 
 STEPS = 20
 SEED = 0
-
-
-def _baselines() -> ModuleType:
-    """Load the file beside this one (the tests run under --import-mode=importlib)."""
-    path = Path(__file__).with_name("baselines.py")
-    spec = importlib.util.spec_from_file_location("rere_bench_baselines", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-baselines = _baselines()
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +43,9 @@ def sync(task: Task, num_envs: int, slate_size: int, mask: bool) -> VectorEnv:
 
 def peer(task: Task, num_envs: int, slate_size: int, mask: bool) -> VectorEnv:
     """Plain Python, one object a row; the dict trie is shared."""
-    root = baselines.dict_trie(task)
+    root = dict_trie(task)
     return SyncVectorEnv(
-        [
-            lambda: baselines.DictTrieEnv(task, root, slate_size=slate_size, mask=mask)
-            for _ in range(num_envs)
-        ]
+        [lambda: DictTrieEnv(task, root, slate_size=slate_size, mask=mask) for _ in range(num_envs)]
     )
 
 

@@ -1,28 +1,34 @@
 """Timing two sides fairly: interleaved repeats, median and spread of the ratio."""
 
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import transformers
+
+from agents.reporting.provenance import package_versions
 
 __all__ = ["interleave", "machine", "ratio"]
 
 
-def interleave(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Time each side `repeats` times, round by round; wall seconds by side."""
+def interleave(
+    sides: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Time each side `repeats` times, round by round; seconds of the clock by side."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, run in sides.items():
-            started = time.perf_counter()
+            started = clock()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 
@@ -35,11 +41,19 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 def machine() -> dict[str, Any]:
     """Say what the numbers were taken on."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
+        "versions": package_versions(),
     }
+
+
+def _processor() -> str:
+    """Return the model of the CPU, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -50,7 +50,7 @@ def test_the_benchmark_asserts_equality_and_reports(animal_task, policy):
     assert all(rate > 0 for rate in result["titles_per_second"].values())
     for spread in result["ratios"].values():
         assert spread["low"] <= spread["median"] <= spread["high"]
-    assert result["machine"]["torch"] == torch.__version__
+    assert result["machine"]["versions"]["torch"] is not None
 
 
 def test_the_benchmark_refuses_to_time_what_differs(animal_task, policy, monkeypatch):

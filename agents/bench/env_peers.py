@@ -1,17 +1,23 @@
-"""The peer: the same environment as one would write it at first, with a dict trie and lists.
+"""The peers: the same environment as one would write it at first, with a dict trie and lists.
 
-Plain Python, one object a row, dense masks; run under Gymnasium's `SyncVectorEnv`. It is the
-yardstick of `bench_env.py`, which asserts equal results before it measures.
+Plain Python, one object a row, dense masks; run under the vector environments of Gymnasium,
+Stable-Baselines3 and Tianshou. The yardstick of `env.py`, which asserts equal results before it
+measures.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
-from rere_env import NO_ITEM, Task
+from rere_env.task import Task
+from rere_env.types import NO_ITEM
+
+__all__ = ["DictTrieEnv", "dict_trie"]
 
 
 def dict_trie(task: Task) -> dict[str, Any]:
@@ -27,32 +33,45 @@ def dict_trie(task: Task) -> dict[str, Any]:
     return root
 
 
-class DictTrieEnv(gym.Env):
-    """`ReReEnv` for masked play: on_illegal="terminate", reward hit + rank, local token ids."""
+class DictTrieEnv(gym.Env[dict[str, Any], np.int64]):
+    """`ReReEnv` for masked play: on_illegal="terminate", reward hit + rank.
+
+    Actions are the tokenizer's own ids (`wide=True`) or the catalogue's.
+    """
 
     def __init__(
-        self, task: Task, root: dict[str, Any], *, slate_size: int = 16, mask: bool = True
+        self,
+        task: Task,
+        root: dict[str, Any],
+        *,
+        slate_size: int = 16,
+        mask: bool = True,
+        wide: bool = False,
     ) -> None:
         """Take the nested dicts of `dict_trie(task)`; `mask=False` leaves the dense masks out."""
+        model_ids = task.title_tokens.local_model.tolist()
+        self.to_local = {token: i for i, token in enumerate(model_ids)} if wide else None
+        self.to_action = model_ids if wide else None
         self.item_title = task.catalogue.item_title.tolist()
         self.examples, self.slate_size, self.mask = task.split("train"), slate_size, mask
-        self.num_tokens = task.title_tokens.num_tokens
+        num_tokens = task.title_tokens.num_tokens
+        self.num_actions = task.tokenizer.vocab_size if wide else num_tokens
         self.history_length = task.history_length
         self.length = task.trie.max_length - 1
         self.root = root
         num_titles = task.catalogue.num_titles
-        self.action_space = spaces.Discrete(self.num_tokens)
+        self.action_space = spaces.Discrete(self.num_actions)
         self.observation_space = spaces.Dict(
             {
                 "history": spaces.Box(0, num_titles, (self.history_length,), np.int64),
                 "slate": spaces.Box(0, num_titles, (slate_size,), np.int64),
-                "prefix": spaces.Box(0, self.num_tokens - 1, (self.length,), np.int64),
+                "prefix": spaces.Box(0, num_tokens - 1, (self.length,), np.int64),
             }
         )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Draw an example."""
         super().reset(seed=seed)
         self.example = int(self.np_random.integers(len(self.examples)))
@@ -63,10 +82,14 @@ class DictTrieEnv(gym.Env):
         self.node, self.over = self.root, False
         return self.observe(), self.info()
 
-    def step(self, action: int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: int | np.integer[Any]
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Follow one token."""
         token, reward = int(action), 0.0
-        if token not in self.legal():
+        if self.to_local is not None:
+            token = self.to_local.get(token, -1)
+        if self.over or not self.can_write(token):
             self.over, reward = True, -1.0
             return self.observe(), reward, True, False, self.info()
         if token == 0:
@@ -79,16 +102,21 @@ class DictTrieEnv(gym.Env):
             self.node = self.node["children"][token]
         return self.observe(), reward, self.over, False, self.info()
 
+    def can_write(self, token: int) -> bool:
+        """Say whether a title is left below a token."""
+        child = self.node["children"].get(token)
+        if child is None:
+            return False
+        used = sum(title in child["titles"] for title in self.slate)
+        return bool(used < len(child["titles"]))
+
     def legal(self) -> list[int]:
         """Return the tokens below which a title is left."""
         if self.over:
             return [0]
-        legal = []
-        for token, child in self.node["children"].items():
-            used = sum(title in child["titles"] for title in self.slate)
-            if used < len(child["titles"]):
-                legal.append(token)
-        return legal
+        if not self.slate:
+            return list(self.node["children"])
+        return [token for token in self.node["children"] if self.can_write(token)]
 
     def score(self) -> float:
         """Return hit + rank, summed."""
@@ -98,7 +126,7 @@ class DictTrieEnv(gym.Env):
         weights = [1 / math.log2(place + 2) for place in range(self.slate_size)]
         return weights[self.slate.index(target)] / sum(weights)
 
-    def observe(self) -> dict[str, np.ndarray]:
+    def observe(self) -> dict[str, Any]:
         """Pad the lists."""
         return {
             "history": _padded([title + 1 for title in self.history], self.history_length),
@@ -107,13 +135,18 @@ class DictTrieEnv(gym.Env):
         }
 
     def info(self) -> dict[str, Any]:
-        """Return the dense mask."""
+        """Return the dense mask, if it was asked for."""
         if not self.mask:
             return {}
-        mask = np.zeros(self.num_tokens, np.int8)
-        mask[self.legal()] = 1
-        return {"action_mask": mask}
+        return {"action_mask": self.action_masks()}
+
+    def action_masks(self) -> NDArray[np.int8]:
+        """Return the dense mask, as MaskablePPO asks for it."""
+        mask = np.zeros(self.num_actions, np.int8)
+        legal = self.legal()
+        mask[legal if self.to_action is None else [self.to_action[t] for t in legal]] = 1
+        return mask
 
 
-def _padded(values: list[int], length: int) -> np.ndarray:
-    return np.array(values + [0] * (length - len(values)), np.int64)
+def _padded(values: Sequence[int], length: int) -> NDArray[np.int64]:
+    return np.array([*values, *[0] * (length - len(values))], np.int64)
