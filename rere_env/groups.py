@@ -119,14 +119,11 @@ class GroupedDynamics(Dynamics):
         assert isinstance(state, GroupRows)
         if self.rules.on_illegal == "raise":
             self._refuse_illegal(state, tokens, rows)
-        illegal, terminated, truncated = self.moves.advance(state, tokens, rows)
+        illegal, terminated, truncated, _ = self.moves.advance(state, tokens, rows)
         reward = np.zeros(len(illegal))
         if self.rules.on_illegal == "noop":
             reward[illegal] = self.rules.illegal_reward
         ids = np.arange(len(state))[rows]
-        done = ids[terminated | truncated]
-        state.finished[done] = True
-        state.node[done] = self.resting_node
         state.cut[ids[truncated]] = True
         state.illegal[ids[illegal & terminated]] = True
 

@@ -11,18 +11,23 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.catalogue import TitleTokens
+from rere_env.trie import Trie
 from rere_env.types import BoolArray, IntArray
 
 __all__ = [
     "ALL",
     "Allowed",
+    "Board",
     "Int64",
     "Moved",
     "OnIllegal",
     "Outcome",
     "Rows",
     "Rules",
+    "Slates",
     "Transition",
+    "row_numbers",
 ]
 
 Int64: TypeAlias = NDArray[np.int64]
@@ -64,6 +69,34 @@ class Rules:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Board:
+    """What rows move on, and where they stop.
+
+    Attributes:
+        trie: The catalogue.
+        titles: Its titles as tokens.
+        remaining: [S] titles below each node that can be shown at all.
+        resting_node: Where finished rows wait: a node that only EOS follows.
+        slate_size: K.
+        illegal_ends: An illegal token ends the episode.
+        max_tokens: Steps until truncation.
+    """
+
+    trie: Trie
+    titles: TitleTokens
+    remaining: NDArray[np.int32]
+    resting_node: int
+    slate_size: int
+    illegal_ends: bool
+    max_tokens: int | None
+
+    @property
+    def all_shown(self) -> bool:
+        """Nothing is hidden from everybody."""
+        return bool(self.remaining[0] == self.trie.num_titles)
+
+
 class Allowed(NamedTuple):
     """The legal tokens of several rows, ragged (CSR): row i owns `indptr[i]:indptr[i + 1]`."""
 
@@ -96,10 +129,10 @@ class Rows:
     """
 
     example: Int64
-    history: Int64
+    history: NDArray[np.int32]
     slate: Int64
     leaf: NDArray[np.int32]
-    prefix: Int64
+    prefix: NDArray[np.int32]
     slot: Int64
     num_excluded: Int64
     depth: Int64
@@ -170,11 +203,20 @@ class Outcome:
 
 
 class Moved(NamedTuple):
-    """What a move did to n rows, [n] bool each; all False for a row that was finished before."""
+    """What a move did to n rows; False for a row that was finished before."""
 
-    illegal: BoolArray  # the token was illegal; the row was left as it was
-    terminated: BoolArray  # the slate is full, or an illegal token ended the episode
-    truncated: BoolArray  # the budget of tokens is spent
+    illegal: BoolArray  # [n] the token was illegal; the row was left as it was
+    terminated: BoolArray  # [n] the slate is full, or an illegal token ended the episode
+    truncated: BoolArray  # [n] the budget of tokens is spent
+    ended: Int64  # [m] which of the n rows ended, ascending
+
+
+class Slates(NamedTuple):
+    """What m rows have written, and whether it holds what they should have."""
+
+    titles: Int64  # [m, K] best first, `NO_TITLE` where nothing was written
+    target: Int64  # [m] title id of the answer
+    rank: Int64  # [m] its place in the slate from 1, 0 = not there
 
 
 class Transition(NamedTuple):
@@ -185,3 +227,11 @@ class Transition(NamedTuple):
     truncated: BoolArray  # [n]
     illegal: BoolArray  # [n] the token continues no title, or only titles already in the slate
     outcome: Outcome | None  # of the rows that ended
+
+
+def row_numbers(rows: IntArray | slice, which: Int64) -> IntArray:
+    """Return the numbers of some of the rows asked for."""
+    if isinstance(rows, slice):
+        start, step = rows.start or 0, rows.step or 1
+        return which * step + start if (start, step) != (0, 1) else which
+    return rows[which]
