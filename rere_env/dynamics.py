@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rere_env.filters import hidden_leaves
 from rere_env.moves import Backend, find_moves
-from rere_env.rewards import reward_terms
+from rere_env.payoffs import SlatePayoffs
 from rere_env.rows import (
     ALL,
     Allowed,
@@ -25,7 +25,7 @@ from rere_env.rows import (
     row_numbers,
 )
 from rere_env.task import Task
-from rere_env.types import Batch, BatchRows, BoolArray, FloatArray, IntArray
+from rere_env.types import BoolArray, IntArray
 
 __all__ = ["Dynamics"]
 
@@ -87,6 +87,7 @@ class Dynamics:
             max_tokens=self.max_tokens,
         )
         self.moves = find_moves(backend, num_rows)(board)
+        self._payoffs = SlatePayoffs(task.reward, self.examples, rules.slate_size)
         # Item id -> title id + 1; the padding item -1 finds the 0 at the end.
         shown = np.append(task.catalogue.item_title + np.int32(1), np.int32(0))
         self._history = np.zeros((len(self.examples), task.history_length), np.int32)
@@ -142,10 +143,8 @@ class Dynamics:
             reward[illegal] = self.rules.illegal_reward
         outcome = None
         if len(ended):
-            ids = row_numbers(rows, ended)
-            void = illegal[ended] & terminated[ended]
-            outcome = self._finish(state, ids, ended, void)
-            reward[ended] += np.where(void, self.rules.illegal_reward, row_sums(outcome.item_rewards))
+            outcome, paid = self._finish(state, rows, ended, illegal)
+            reward[ended] += paid
         return Transition(reward, terminated, truncated, illegal, outcome)
 
     def allowed(
@@ -189,31 +188,26 @@ class Dynamics:
         state.leaf[ids[row], self.rules.slate_size + place] = self.hidden.leaf[start[row] + place]
         state.num_excluded[ids] = count
 
-    def _finish(self, state: Rows, ids: IntArray, rows: Int64, void: BoolArray) -> Outcome:
-        """Score the slates of ended rows (`void`: by an illegal token)."""
+    def _finish(
+        self, state: Rows, rows: IntArray | slice, ended: Int64, illegal: BoolArray
+    ) -> tuple[Outcome, NDArray[np.float64]]:
+        """Score the slates of ended rows; return also the reward of each."""
+        ids = row_numbers(rows, ended)
         titles, target, rank = self.moves.slates(state, self.examples.target_title, ids)
-        rewards, terms = self._score(titles, BatchRows(self.examples, state.example[ids]))
-        summed = {name: row_sums(values) for name, values in terms.items()}
-        if void.any():
-            rank[void] = 0
-            rewards = np.where(void[:, None], 0.0, rewards)
-            summed = {name: np.where(void, 0.0, values) for name, values in summed.items()}
-        return Outcome(
-            rows=rows,
+        void = illegal[ended]
+        if self.rules.on_illegal != "terminate":
+            void = np.zeros_like(void)  # a token that did nothing leaves the slate as it was
+        rank[void] = 0
+        paid = self._payoffs(titles, rank, state.example[ids], void)
+        outcome = Outcome(
+            rows=ended,
             slate=titles,
-            item_rewards=rewards,
-            reward_terms=summed,
+            item_rewards=paid.items,
+            reward_terms=paid.terms,
             target=target,
             target_rank=rank,
         )
-
-    def _score(
-        self, titles: IntArray, batch: Batch
-    ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-        """Return the reward [B, G] of titles and each of its terms, checked, as float64."""
-        rewards, terms = reward_terms(self.task.reward, titles, batch)
-        checked = {name: _checked(values, titles) for name, values in terms.items()}
-        return _checked(rewards, titles), checked
+        return outcome, np.where(void, self.rules.illegal_reward, paid.total)
 
     def _refuse_illegal(self, state: Rows, tokens: IntArray, rows: IntArray | slice) -> None:
         indptr, legal = self.moves.allowed(state, rows)
@@ -240,18 +234,3 @@ def _check_shown(num_shown: IntArray, slate_size: int, split: str) -> None:
             f"`exclude` leaves {fewest} titles for example {example} of {split!r}, fewer than "
             f"`slate_size` (={slate_size}); {remedy} titles."
         )
-
-
-def row_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sum of each row [m] of values [m, K]."""
-    sums: NDArray[np.float64] = values[:, 0] if values.shape[1] == 1 else values.sum(axis=1)
-    return sums
-
-
-def _checked(rewards: FloatArray, titles: IntArray) -> NDArray[np.float64]:
-    if np.shape(rewards) != titles.shape:
-        raise ValueError(
-            f"the reward function returned shape {np.shape(rewards)} for titles of shape "
-            f"{titles.shape}; it must return one number a title."
-        )
-    return np.asarray(rewards, np.float64)

@@ -19,6 +19,8 @@ __all__ = [
     "rank_literal",
     "rank_weights",
     "rere",
+    "reward_terms",
+    "sees_rank_only",
     "weighted_sum",
 ]
 
@@ -119,6 +121,13 @@ def reward_terms(
         return reward.with_terms(titles, batch)
     values = reward(titles, batch)
     return values, {_name(reward): values}
+
+
+def sees_rank_only(reward: Reward) -> bool:
+    """Say whether a reward sees nothing of a group but where the target is, as all above do."""
+    if isinstance(reward, WeightedSum):
+        return all(sees_rank_only(term) for _, term in reward.terms)
+    return reward in (hit, rank, rank_literal)
 
 
 @lru_cache(maxsize=64)

@@ -190,14 +190,15 @@ class Outcome:
 
     def infos(self) -> dict[str, Any]:
         """Return the terminal info, one array [m, ...] a key; `reward_terms` is a dict of them."""
+        hit = self.hit
         infos = {
             "slate": self.slate,
             "item_rewards": self.item_rewards,
             "reward_terms": self.reward_terms,
             "target": self.target,
             "target_rank": self.target_rank,
-            "hit": self.hit,
-            "is_success": self.hit,  # the key that Stable-Baselines3 logs
+            "hit": hit,
+            "is_success": hit,  # the key that Stable-Baselines3 logs
         }
         return infos if self.group_rank is None else infos | {"group_rank": self.group_rank}
 
