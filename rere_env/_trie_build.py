@@ -15,6 +15,7 @@ __all__ = [
     "forced_chains",
     "leaf_intervals",
     "number_nodes",
+    "split_edges",
 ]
 
 EOS = 0
@@ -87,3 +88,14 @@ def forced_chains(first: Int32, level_first: Int32) -> tuple[Int32, Int32]:
         end[nodes] = end[child]
         length[nodes] = length[child] + 1
     return end, length
+
+
+def split_edges(first: Int32, tokens: Int32) -> tuple[Int32, Int32]:
+    """Return the token of every only child (-1: none or several), and the edges with siblings."""
+    num_children = np.diff(first)
+    only_token = np.full(len(num_children), -1, np.int32)
+    single = np.flatnonzero(num_children == 1)
+    only_token[single] = tokens[first[single]]
+    has_siblings = np.ones(len(tokens), np.bool_)
+    has_siblings[first[single]] = False
+    return only_token, np.flatnonzero(has_siblings).astype(np.int32)

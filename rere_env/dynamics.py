@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 
 from rere_env.filters import hidden_leaves
 from rere_env.moves import Backend, find_moves
-from rere_env.rewards import reward_terms
-from rere_env.rows import ALL, Allowed, Int64, Outcome, Rows, Rules, Transition
+from rere_env.payoffs import SlatePayoffs
+from rere_env.rows import (
+    ALL,
+    Allowed,
+    Board,
+    Int64,
+    Outcome,
+    Rows,
+    Rules,
+    Transition,
+    row_numbers,
+)
 from rere_env.task import Task
-from rere_env.types import Batch, BoolArray, FloatArray, IntArray
+from rere_env.types import BoolArray, IntArray
 
 __all__ = ["Dynamics"]
 
@@ -67,13 +77,17 @@ class Dynamics:
         self.max_tokens = rules.max_tokens
         if rules.on_illegal == "noop" and self.max_tokens is None:
             self.max_tokens = 2 * rules.slate_size * self.trie.max_length
-        self.moves = find_moves(backend, num_rows)(
-            self.trie,
-            self.hidden.remaining,
+        board = Board(
+            trie=self.trie,
+            titles=task.title_tokens,
+            remaining=self.hidden.remaining,
+            resting_node=self.resting_node,
             slate_size=rules.slate_size,
             illegal_ends=rules.on_illegal == "terminate",
             max_tokens=self.max_tokens,
         )
+        self.moves = find_moves(backend, num_rows)(board)
+        self._payoffs = SlatePayoffs(task.reward, self.examples, rules.slate_size)
         # Item id -> title id + 1; the padding item -1 finds the 0 at the end.
         shown = np.append(task.catalogue.item_title + np.int32(1), np.int32(0))
         self._history = np.zeros((len(self.examples), task.history_length), np.int32)
@@ -82,16 +96,16 @@ class Dynamics:
     def new_rows(self, num_rows: int) -> Rows:
         """Return rows that wait for their first `start`."""
 
-        def zeros(*shape: int) -> Int64:
-            return np.zeros((num_rows, *shape), np.int64)
+        def zeros() -> Int64:
+            return np.zeros(num_rows, np.int64)
 
         size = self.rules.slate_size
         return Rows(
             example=zeros(),
-            history=zeros(self.task.history_length),
-            slate=zeros(size),
+            history=np.zeros((num_rows, self.task.history_length), np.int32),
+            slate=np.zeros((num_rows, size), np.int64),
             leaf=np.full((num_rows, size + self.hidden.width), -1, np.int32),
-            prefix=zeros(self.max_prefix),
+            prefix=np.zeros((num_rows, self.max_prefix), np.int32),
             slot=zeros(),
             num_excluded=zeros(),
             depth=zeros(),
@@ -102,14 +116,7 @@ class Dynamics:
 
     def start(self, state: Rows, examples: IntArray, rows: IntArray | slice = ALL) -> None:
         """Begin a new episode in each row with the example given."""
-        state.example[rows] = examples
-        state.history[rows] = self._history[examples]
-        state.leaf[rows] = -1
-        state.finished[rows] = False
-        for column in (state.slate, state.prefix, state.slot, state.depth, state.node):
-            column[rows] = 0
-        state.num_tokens[rows] = 0
-        state.num_excluded[rows] = 0
+        self.moves.start(state, examples, self._history, rows)
         if self.hidden.width:
             self._hide(state, examples, np.arange(len(state))[rows])
 
@@ -130,19 +137,30 @@ class Dynamics:
         """
         if self.rules.on_illegal == "raise":
             self._refuse_illegal(state, tokens, rows)
-        illegal, terminated, truncated = self.moves.advance(state, tokens, rows)
-        reward = np.where(illegal, self.rules.illegal_reward, 0.0)
-        ended = np.flatnonzero(terminated | truncated)
+        illegal, terminated, truncated, ended = self.moves.advance(state, tokens, rows)
+        reward = np.zeros(len(illegal))
+        if self.rules.on_illegal == "noop":
+            reward[illegal] = self.rules.illegal_reward
         outcome = None
         if len(ended):
-            ids = np.arange(len(state))[rows][ended]
-            outcome = self._finish(state, ids, ended, void=illegal[ended] & terminated[ended])
-            reward[ended] += outcome.item_rewards.sum(axis=1)
+            outcome, paid = self._finish(state, rows, ended, illegal)
+            reward[ended] += paid
         return Transition(reward, terminated, truncated, illegal, outcome)
 
-    def allowed(self, state: Rows, rows: IntArray | slice = ALL) -> Allowed:
-        """Return the legal local tokens of each row, ascending: never none, EOS if finished."""
-        return self.moves.allowed(state, rows)
+    def allowed(
+        self,
+        state: Rows,
+        rows: IntArray | slice = ALL,
+        names: NDArray[np.int32] | None = None,
+    ) -> Allowed:
+        """Return the legal tokens of each row, ascending: never none, EOS if finished.
+
+        Args:
+            state: The rows.
+            rows: Which rows.
+            names: [V] what to call each local token; default: itself.
+        """
+        return self.moves.allowed(state, rows, names)
 
     def mask(self, state: Rows, rows: IntArray | slice = ALL) -> NDArray[np.int8]:
         """Return the legal local tokens as a dense int8 [n, V]."""
@@ -177,33 +195,26 @@ class Dynamics:
         state.leaf[ids[row], self.rules.slate_size + place] = self.hidden.leaf[start[row] + place]
         state.num_excluded[ids] = count
 
-    def _finish(self, state: Rows, ids: Int64, rows: Int64, void: BoolArray) -> Outcome:
-        """Score the slates of ended rows (`void`: by an illegal token) and lay the rows to rest."""
-        state.finished[ids] = True
-        state.node[ids] = self.resting_node
-        slate = state.slate[ids] - 1  # an empty slot becomes NO_TITLE
-        batch = self.examples.take(state.example[ids])
-        rewards, terms = self._score(slate, batch)
-        is_target = slate == batch.target_title[:, None]
-        rank = np.where(is_target.any(axis=1) & ~void, is_target.argmax(axis=1) + 1, 0)
-        return Outcome(
-            rows=rows,
-            slate=slate,
-            item_rewards=np.where(void[:, None], 0.0, rewards),
-            reward_terms={
-                name: np.where(void, 0.0, values.sum(axis=1)) for name, values in terms.items()
-            },
-            target=batch.target_title.astype(np.int64),
-            target_rank=rank.astype(np.int64),
+    def _finish(
+        self, state: Rows, rows: IntArray | slice, ended: Int64, illegal: BoolArray
+    ) -> tuple[Outcome, NDArray[np.float64]]:
+        """Score the slates of ended rows; return also the reward of each."""
+        ids = row_numbers(rows, ended)
+        titles, target, rank = self.moves.slates(state, self.examples.target_title, ids)
+        void = illegal[ended]
+        if self.rules.on_illegal != "terminate":
+            void = np.zeros_like(void)  # a token that did nothing leaves the slate as it was
+        rank[void] = 0
+        paid = self._payoffs(titles, rank, state.example[ids], void)
+        outcome = Outcome(
+            rows=ended,
+            slate=titles,
+            item_rewards=paid.items,
+            reward_terms=paid.terms,
+            target=target,
+            target_rank=rank,
         )
-
-    def _score(
-        self, titles: IntArray, batch: Batch
-    ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-        """Return the reward [B, G] of titles and each of its terms, checked, as float64."""
-        rewards, terms = reward_terms(self.task.reward, titles, batch)
-        checked = {name: _checked(values, titles) for name, values in terms.items()}
-        return _checked(rewards, titles), checked
+        return outcome, np.where(void, self.rules.illegal_reward, paid.total)
 
     def _refuse_illegal(self, state: Rows, tokens: IntArray, rows: IntArray | slice) -> None:
         indptr, legal = self.moves.allowed(state, rows)
@@ -230,12 +241,3 @@ def _check_shown(num_shown: IntArray, slate_size: int, split: str) -> None:
             f"`exclude` leaves {fewest} titles for example {example} of {split!r}, fewer than "
             f"`slate_size` (={slate_size}); {remedy} titles."
         )
-
-
-def _checked(rewards: FloatArray, titles: IntArray) -> NDArray[np.float64]:
-    if np.shape(rewards) != titles.shape:
-        raise ValueError(
-            f"the reward function returned shape {np.shape(rewards)} for titles of shape "
-            f"{titles.shape}; it must return one number a title."
-        )
-    return np.asarray(rewards, np.float64)

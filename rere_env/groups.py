@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rere_env.dynamics import Dynamics
 from rere_env.moves import Backend
+from rere_env.payoffs import score
 from rere_env.rows import ALL, Int64, Outcome, Rows, Rules, Transition
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, BoolArray, FloatArray, IntArray
@@ -119,14 +120,11 @@ class GroupedDynamics(Dynamics):
         assert isinstance(state, GroupRows)
         if self.rules.on_illegal == "raise":
             self._refuse_illegal(state, tokens, rows)
-        illegal, terminated, truncated = self.moves.advance(state, tokens, rows)
+        illegal, terminated, truncated, _ = self.moves.advance(state, tokens, rows)
         reward = np.zeros(len(illegal))
         if self.rules.on_illegal == "noop":
             reward[illegal] = self.rules.illegal_reward
         ids = np.arange(len(state))[rows]
-        done = ids[terminated | truncated]
-        state.finished[done] = True
-        state.node[done] = self.resting_node
         state.cut[ids[truncated]] = True
         state.illegal[ids[illegal & terminated]] = True
 
@@ -155,7 +153,7 @@ class GroupedDynamics(Dynamics):
         order = _rank_order(state.score[ids].reshape(-1, size), ids)
         ranked = np.take_along_axis(title.reshape(-1, size), order, axis=1)  # [g, G]
         batch = self.examples.take(state.example[ids[::size]])
-        rewards, terms = self._score(ranked, batch)
+        rewards, terms = score(self.task.reward, ranked, batch)
         place = np.argsort(order, axis=1)  # of each row in its group
 
         def by_row(values: NDArray[np.float64]) -> NDArray[np.float64]:

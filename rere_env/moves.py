@@ -1,18 +1,22 @@
-"""How rows move through the trie, over arrays: follow a token, list the legal ones.
+"""How rows move through the trie, over arrays: begin, follow a token, list the legal ones.
 
 This is the part of a step that touches every row, so it exists twice behind one class: here in
 NumPy, and compiled in `moves_numba.py`. Knows rows, nodes and when an episode is over; no rewards.
+
+Legend: N rows held, n rows asked for, m rows that end, K slate, L prefix, S nodes, V tokens.
 """
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal, Protocol, get_args
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from rere_env.rows import Allowed, Int64, Moved, Rows
-from rere_env.trie import EOS, Trie
-from rere_env.types import BoolArray, IntArray
+from rere_env.rows import Allowed, Board, Int64, Moved, Rows, Slates, row_numbers
+from rere_env.trie import EOS
+from rere_env.types import IntArray
 
 __all__ = ["Backend", "Moves", "NumpyMoves", "find_moves"]
 
@@ -23,43 +27,50 @@ AUTO_ROWS = 32
 
 
 class Moves(Protocol):
-    """The moves of N rows."""
+    """The moves of N rows on a board."""
 
-    def advance(self, state: Rows, tokens: IntArray, rows: IntArray | slice) -> Moved:
-        """Write one token in each of n rows, in place; finished rows stay as they are.
+    def start(
+        self, state: Rows, examples: IntArray, history: NDArray[np.int32], rows: IntArray | slice
+    ) -> None:
+        """Begin an episode in each of n rows: an empty slate at the root.
 
         Args:
-            state: The rows; `finished` is read, not set.
+            state: The rows, changed in place.
+            examples: [n] what each answers.
+            history: [B, H] what each example shows.
+            rows: Distinct row numbers, or a slice.
+        """
+        ...
+
+    def advance(self, state: Rows, tokens: IntArray, rows: IntArray | slice) -> Moved:
+        """Write one token in each of n rows; a row that ends is laid to rest.
+
+        Args:
+            state: The rows, changed in place; finished ones stay as they are.
             tokens: [n] local token ids; any other integer is illegal.
             rows: Distinct row numbers, or a slice.
         """
         ...
 
-    def allowed(self, state: Rows, rows: IntArray | slice) -> Allowed:
-        """Return the legal local tokens of n rows, ascending; EOS alone if a row is finished."""
-        ...
-
-
-class MakeMoves(Protocol):
-    """What builds the moves."""
-
-    def __call__(
-        self,
-        trie: Trie,
-        remaining: NDArray[np.int32],
-        *,
-        slate_size: int,
-        illegal_ends: bool,
-        max_tokens: int | None,
-    ) -> Moves:
-        """Take the trie and the rules.
+    def slates(self, state: Rows, targets: IntArray, rows: IntArray) -> Slates:
+        """Return the slates of m rows.
 
         Args:
-            trie: The catalogue.
-            remaining: [S] titles below each node that can be shown at all.
-            slate_size: K.
-            illegal_ends: An illegal token ends the episode.
-            max_tokens: Steps until truncation.
+            state: The rows.
+            targets: [B] the answer of each example, a title id.
+            rows: Row numbers.
+        """
+        ...
+
+    def allowed(
+        self, state: Rows, rows: IntArray | slice, names: NDArray[np.int32] | None = None
+    ) -> Allowed:
+        """Return the legal tokens of n rows, ascending; EOS alone if a row is finished.
+
+        Args:
+            state: The rows.
+            rows: Row numbers, or a slice.
+            names: [V] what to call each local token; default: itself.
         """
         ...
 
@@ -67,63 +78,135 @@ class MakeMoves(Protocol):
 class NumpyMoves:
     """The moves in NumPy."""
 
-    def __init__(
-        self,
-        trie: Trie,
-        remaining: NDArray[np.int32],
-        *,
-        slate_size: int,
-        illegal_ends: bool,
-        max_tokens: int | None,
+    def __init__(self, board: Board) -> None:
+        """Take the board."""
+        self.board, self.trie, self.remaining = board, board.trie, board.remaining
+        self._all_shown = board.all_shown
+
+    def start(
+        self, state: Rows, examples: IntArray, history: NDArray[np.int32], rows: IntArray | slice
     ) -> None:
-        """Take the trie and the rules (see `MakeMoves`)."""
-        self.trie, self.remaining = trie, remaining
-        self._slate_size, self._illegal_ends = slate_size, illegal_ends
-        self._max_tokens = max_tokens
-        self._all_shown = bool(remaining[0] == trie.num_titles)
+        """Begin an episode in each of n rows (see `Moves`)."""
+        state.example[rows] = examples
+        state.history[rows] = history.take(examples, axis=0)
+        state.leaf[rows] = -1
+        state.slate[rows] = 0
+        state.prefix[row_numbers(rows, state.depth[rows].nonzero()[0])] = 0
+        for column in (state.slot, state.num_excluded, state.depth, state.node, state.num_tokens):
+            column[rows] = 0
+        state.finished[rows] = False
 
     def advance(self, state: Rows, tokens: IntArray, rows: IntArray | slice) -> Moved:
         """Write one token in each of n rows (see `Moves`)."""
         live = ~state.finished[rows]
         child = self._legal_child(state, tokens, rows)
-        illegal: BoolArray = (child < 0) & live
-        moves = live & ~illegal
-        eos = tokens == EOS
-        self._append(state, rows, np.flatnonzero(moves & ~eos), tokens, child)
-        self._close_titles(state, rows, np.flatnonzero(moves & eos), child)
+        legal = (child >= 0) & live
+        illegal = legal ^ live
+        closes = (tokens == EOS) & legal
+        self._append(state, rows, (legal ^ closes).nonzero()[0], tokens, child)
+        full = self._close_titles(state, rows, closes.nonzero()[0], child)
         state.num_tokens[rows] += live
-        terminated: BoolArray = (state.slot[rows] == self._slate_size) & live
-        if self._illegal_ends:
-            terminated |= illegal
-        if self._max_tokens is None:
-            return Moved(illegal, terminated, np.zeros(len(live), np.bool_))
-        spent = state.num_tokens[rows] >= self._max_tokens
-        return Moved(illegal, terminated, spent & live & ~terminated)
+        terminated = illegal.copy() if self.board.illegal_ends else np.zeros(len(live), np.bool_)
+        terminated[full] = True
+        truncated, over = np.zeros(len(live), np.bool_), terminated
+        if self.board.max_tokens is not None:
+            truncated = (state.num_tokens[rows] >= self.board.max_tokens) & (live > terminated)
+            over = terminated | truncated
+        ended = over.nonzero()[0]
+        resting = row_numbers(rows, ended)
+        state.finished[resting] = True
+        state.node[resting] = self.board.resting_node
+        return Moved(illegal, terminated, truncated, ended)
 
-    def allowed(self, state: Rows, rows: IntArray | slice) -> Allowed:
-        """Return the legal local tokens of n rows (see `Moves`)."""
-        node = state.node[rows]
-        indptr, tokens, children = self.trie.children(node)
+    def slates(self, state: Rows, targets: IntArray, rows: IntArray) -> Slates:
+        """Return the slates of m rows (see `Moves`)."""
+        titles = state.slate.take(rows, axis=0) - 1
+        target = targets[state.example[rows]].astype(np.int64)
+        is_target = titles == target[:, None]  # once at most: titles are distinct
+        return Slates(titles, target, is_target @ np.arange(1, titles.shape[1] + 1))
+
+    def allowed(
+        self, state: Rows, rows: IntArray | slice, names: NDArray[np.int32] | None = None
+    ) -> Allowed:
+        """Return the legal tokens of n rows (see `Moves`)."""
+        trie, node = self.trie, state.node[rows]
+        first = trie.first[node].astype(np.int64)
+        counts = trie.first[node + 1] - first
+        indptr = _offsets(counts)
+        tokens = self._children(node, first, counts, indptr, names)
+        hidden = self._hidden(state, rows, first, counts, indptr)
+        if len(hidden):
+            keep = np.ones(len(tokens), np.bool_)
+            keep[hidden] = False
+            tokens = tokens[keep]
+            owner = indptr.searchsorted(hidden, side="right") - 1
+            indptr = _offsets(counts - np.bincount(owner, minlength=len(node)))
+        return Allowed(indptr, tokens)
+
+    def _children(
+        self,
+        node: IntArray,
+        first: Int64,
+        counts: Int64,
+        indptr: Int64,
+        names: NDArray[np.int32] | None,
+    ) -> NDArray[np.int32]:
+        """Return the tokens below n nodes, one after the other.
+
+        A root has a thousand children, others a handful: rows at the root are copied whole.
+        """
+        trie, width = self.trie, int(self.trie.first[1])
+        inner = np.where(node == 0, 0, counts)
+        owner = np.repeat(np.arange(len(node)), inner)
+        step = np.arange(len(owner)) - _offsets(inner)[owner]
+        found, root = trie.tokens[first[owner] + step], trie.tokens[:width]
+        if names is not None:
+            found, root = names[found], names[root]
+        tokens = np.empty(indptr[-1], np.int32)
+        tokens[indptr[owner] + step] = found
+        at_root = indptr[(node == 0).nonzero()[0]]
+        if len(at_root):
+            sliding_window_view(tokens, width, writeable=True)[at_root] = root
+        return tokens
+
+    def _hidden(
+        self, state: Rows, rows: IntArray | slice, first: Int64, counts: Int64, indptr: Int64
+    ) -> Int64:
+        """Return where, among the children of n rows, those stand that may not be written."""
         row, edge = self._exhausted_edges(state, rows)
-        if self._all_shown and len(row) == 0:
-            return Allowed(indptr, tokens)
-        keep = self.remaining[children] > 0
-        keep[indptr[row] + edge - self.trie.first[node[row]]] = False
-        owner = np.repeat(np.arange(len(node)), np.diff(indptr))
-        keep |= state.finished[rows][owner]
-        kept = np.bincount(owner[keep], minlength=len(node))
-        return Allowed(np.concatenate([[0], np.cumsum(kept)]), tokens[keep])
+        hidden = indptr[row] + edge - first[row]
+        if self._all_shown:
+            return hidden
+        child = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1] + 1, counts)
+        shown = self.remaining[child] > 0
+        shown[hidden] = False
+        shown |= np.repeat(state.finished[rows], counts)
+        gone: Int64 = (~shown).nonzero()[0]
+        return gone
 
     def _legal_child(self, state: Rows, tokens: IntArray, rows: IntArray | slice) -> IntArray:
-        """Return the node behind each token, -1 where there is none or nothing is left below."""
-        child = self.trie.step(state.node[rows], tokens)
+        """Return the node behind each token, -1 where there is none or nothing is left below.
+
+        Below a node that an unfinished row stands on there always is a title left. So there is
+        one below an only child, and a step that was no choice needs no count.
+        """
+        trie, node = self.trie, state.node[rows]
+        child: IntArray = trie.first[node].astype(np.int64) + 1
+        choices = ((trie.only_token[node] != tokens) | (tokens < 0)).nonzero()[0]
+        if len(choices):
+            child[choices] = self._choose(state, row_numbers(rows, choices), tokens[choices])
+        return child
+
+    def _choose(self, state: Rows, at: IntArray, tokens: IntArray) -> IntArray:
+        """Return the node behind each token of rows whose nodes have several children."""
+        child = self.trie.choose(state.node[at], tokens)
         if state.leaf.shape[1] == 1 and self._all_shown:
             return child  # the only title of a slate excludes nothing
         remaining = self.remaining[child]
         child[remaining == 0] = -1
-        narrow = np.flatnonzero(remaining <= state.num_excluded[rows])  # these can be used up
+        narrow = (remaining <= state.num_excluded[at]).nonzero()[0]  # these can be used up
         if len(narrow):
-            leaf = state.leaf[rows][narrow]
+            leaf = state.leaf[at[narrow]]
             lo, hi = self.trie.lo[child[narrow], None], self.trie.hi[child[narrow], None]
             used = ((leaf >= lo) & (leaf < hi)).sum(axis=1)
             child[narrow[used == remaining[narrow]]] = -1
@@ -132,25 +215,28 @@ class NumpyMoves:
     def _exhausted_edges(self, state: Rows, rows: IntArray | slice) -> tuple[Int64, Int64]:
         """Return (row, edge) of the children whose every title the row excludes by itself.
 
-        Cost: the excluded titles, not the children. Each excluded leaf below a node lies below
-        exactly one child; a child is exhausted if as many lie there as could be shown.
+        Cost: the excluded titles, not the children. Each excluded title below a node lies below
+        exactly one child, which its own next token names; a child is exhausted if as many lie
+        there as could be shown.
         """
         nothing = np.zeros(0, np.int64)
         if state.leaf.shape[1] == 1:
             return nothing, nothing
-        trie, node, leaf = self.trie, state.node[rows], state.leaf[rows]
-        below = (leaf >= trie.lo[node][:, None]) & (leaf < trie.hi[node][:, None])
-        below &= ~state.finished[rows][:, None]
-        row, slot = np.nonzero(below)
+        trie, titles = self.trie, self.board.titles
+        has_choice = (trie.only_token[state.node[rows]] < 0) & (state.num_excluded[rows] > 0)
+        which = (has_choice & ~state.finished[rows]).nonzero()[0]
+        at = row_numbers(rows, which)
+        node, leaf = state.node[at], state.leaf[at]
+        below = (leaf >= trie.lo[node, None]) & (leaf < trie.hi[node, None])
+        row, slot = below.nonzero()
         if len(row) == 0:
             return nothing, nothing
-        edge = _edge_above(
-            trie.lo, trie.first[node[row]], trie.first[node[row] + 1], leaf[row, slot]
-        )
-        pair, used = np.unique(row * np.int64(trie.num_nodes) + edge, return_counts=True)
-        row, edge = pair // trie.num_nodes, pair % trie.num_nodes
-        full = used == self.remaining[edge + 1]
-        return row[full], edge[full]
+        start = titles.indptr[trie.leaf_title[leaf[row, slot]]]
+        child = trie.choose(node[row], titles.tokens[start + state.depth[at][row]])
+        pair, used = np.unique(row * np.int64(trie.num_nodes) + child, return_counts=True)
+        row, child = pair // trie.num_nodes, pair % trie.num_nodes
+        full = used == self.remaining[child]
+        return which[row[full]], child[full] - 1
 
     def _append(
         self,
@@ -161,19 +247,17 @@ class NumpyMoves:
         child: IntArray,
     ) -> None:
         """Write tokens that end no title."""
-        at = _numbers(rows, which)
-        state.node[at] = child[which]
+        at, length = row_numbers(rows, which), state.prefix.shape[1]
         depth = state.depth[at]
-        state.prefix[at, depth] = tokens[which]
+        state.node[at] = child[which]
+        state.prefix.reshape(-1)[at * length + depth] = tokens[which]
         state.depth[at] = depth + 1
 
     def _close_titles(
         self, state: Rows, rows: IntArray | slice, which: Int64, child: IntArray
-    ) -> None:
-        """Move finished titles into the slate."""
-        if len(which) == 0:
-            return
-        at, leaf = _numbers(rows, which), self.trie.lo[child[which]]
+    ) -> Int64:
+        """Move finished titles into the slate; return which of the rows are full now."""
+        at, leaf = row_numbers(rows, which), self.trie.lo[child[which]]
         slot = state.slot[at]
         state.slate[at, slot] = self.trie.leaf_title[leaf] + 1
         state.leaf[at, slot] = leaf
@@ -182,10 +266,12 @@ class NumpyMoves:
         state.node[at] = 0
         state.depth[at] = 0
         state.prefix[at] = 0
+        full: Int64 = which[slot == self.board.slate_size - 1]
+        return full
 
 
-def find_moves(backend: Backend, num_rows: int) -> MakeMoves:
-    """Return the class that moves N rows: compiled where asked for, or worth it and at hand.
+def find_moves(backend: Backend, num_rows: int) -> Callable[[Board], Moves]:
+    """Return what makes the moves of N rows: compiled where asked for, or worth it and at hand.
 
     Raises:
         ValueError: There is no such backend.
@@ -203,21 +289,8 @@ def find_moves(backend: Backend, num_rows: int) -> MakeMoves:
     return NumbaMoves
 
 
-def _numbers(rows: IntArray | slice, which: Int64) -> IntArray:
-    """Return the row numbers of some of the rows asked for."""
-    if isinstance(rows, slice):
-        start, step = rows.start or 0, rows.step or 1
-        return which * step + start if (start, step) != (0, 1) else which
-    return rows[which]
-
-
-def _edge_above(lo: IntArray, first: IntArray, end: IntArray, leaf: IntArray) -> Int64:
-    """Return the edge in `first:end` whose child's leaves hold each leaf (a search in `lo`)."""
-    left, right = first.astype(np.int64), end.astype(np.int64)
-    while (right - left > 1).any():
-        middle = (left + right) // 2
-        # An interval of one edge stays as it is: its middle is its left end, which holds the leaf.
-        beyond = lo[middle + 1] <= leaf
-        left, right = np.where(beyond, middle, left), np.where(beyond, right, middle)
-        right = np.maximum(right, left + 1)
-    return left
+def _offsets(counts: IntArray) -> Int64:
+    """Return where each of several stretches begins, and where the last ends."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets

@@ -19,6 +19,8 @@ __all__ = [
     "rank_literal",
     "rank_weights",
     "rere",
+    "reward_terms",
+    "sees_rank_only",
     "weighted_sum",
 ]
 
@@ -46,6 +48,8 @@ def rank(titles: IntArray, batch: Batch) -> FloatArray:
     target. This is what the authors' released code computes (`ndcg_rule_reward`).
     """
     is_target = _is_target(titles, batch)
+    if titles.shape[1] == 1 or not is_target.any():
+        return np.zeros(titles.shape, np.float32)
     pays = is_target.any(axis=1, keepdims=True) & ~is_target
     return np.where(pays, _penalties(titles.shape[1]), np.float32(0))
 
@@ -80,6 +84,7 @@ class WeightedSum:
     def __init__(self, terms: tuple[tuple[float, Reward], ...]) -> None:
         """Keep the (weight, reward) pairs."""
         self.terms = terms
+        self._weights = [np.float32(weight) for weight, _ in terms]
 
     def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
         """Return the sum of the weighted terms, float32 [B, G]."""
@@ -90,13 +95,11 @@ class WeightedSum:
     ) -> tuple[FloatArray, dict[str, FloatArray]]:
         """Return the weighted sum, and each unweighted term by the name of its function."""
         values = [term(titles, batch) for _, term in self.terms]
-        total = sum(
-            (
-                np.float32(weight) * value
-                for (weight, _), value in zip(self.terms, values, strict=True)
-            ),
-            start=np.zeros(titles.shape, np.float32),
-        )
+        weighted = [
+            value if weight == 1 else weight * value
+            for weight, value in zip(self._weights, values, strict=True)
+        ]
+        total = sum(weighted[1:], start=weighted[0])
         names = [_name(term) for _, term in self.terms]
         return total, dict(zip(names, values, strict=True))
 
@@ -118,6 +121,13 @@ def reward_terms(
         return reward.with_terms(titles, batch)
     values = reward(titles, batch)
     return values, {_name(reward): values}
+
+
+def sees_rank_only(reward: Reward) -> bool:
+    """Say whether a reward sees nothing of a group but where the target is, as all above do."""
+    if isinstance(reward, WeightedSum):
+        return all(sees_rank_only(term) for _, term in reward.terms)
+    return reward in (hit, rank, rank_literal)
 
 
 @lru_cache(maxsize=64)

@@ -11,11 +11,14 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.catalogue import TitleTokens
+from rere_env.trie import Trie
 from rere_env.types import BoolArray, IntArray
 
 __all__ = [
     "ALL",
     "Allowed",
+    "Board",
     "Driver",
     "Int64",
     "Moved",
@@ -23,7 +26,9 @@ __all__ = [
     "Outcome",
     "Rows",
     "Rules",
+    "Slates",
     "Transition",
+    "row_numbers",
 ]
 
 Int64: TypeAlias = NDArray[np.int64]
@@ -65,6 +70,34 @@ class Rules:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Board:
+    """What rows move on, and where they stop.
+
+    Attributes:
+        trie: The catalogue.
+        titles: Its titles as tokens.
+        remaining: [S] titles below each node that can be shown at all.
+        resting_node: Where finished rows wait: a node that only EOS follows.
+        slate_size: K.
+        illegal_ends: An illegal token ends the episode.
+        max_tokens: Steps until truncation.
+    """
+
+    trie: Trie
+    titles: TitleTokens
+    remaining: NDArray[np.int32]
+    resting_node: int
+    slate_size: int
+    illegal_ends: bool
+    max_tokens: int | None
+
+    @property
+    def all_shown(self) -> bool:
+        """Nothing is hidden from everybody."""
+        return bool(self.remaining[0] == self.trie.num_titles)
+
+
 class Allowed(NamedTuple):
     """The legal tokens of several rows, ragged (CSR): row i owns `indptr[i]:indptr[i + 1]`."""
 
@@ -97,10 +130,10 @@ class Rows:
     """
 
     example: Int64
-    history: Int64
+    history: NDArray[np.int32]
     slate: Int64
     leaf: NDArray[np.int32]
-    prefix: Int64
+    prefix: NDArray[np.int32]
     slot: Int64
     num_excluded: Int64
     depth: Int64
@@ -158,24 +191,34 @@ class Outcome:
 
     def infos(self) -> dict[str, Any]:
         """Return the terminal info, one array [m, ...] a key; `reward_terms` is a dict of them."""
+        hit = self.hit
         infos = {
             "slate": self.slate,
             "item_rewards": self.item_rewards,
             "reward_terms": self.reward_terms,
             "target": self.target,
             "target_rank": self.target_rank,
-            "hit": self.hit,
-            "is_success": self.hit,  # the key that Stable-Baselines3 logs
+            "hit": hit,
+            "is_success": hit,  # the key that Stable-Baselines3 logs
         }
         return infos if self.group_rank is None else infos | {"group_rank": self.group_rank}
 
 
 class Moved(NamedTuple):
-    """What a move did to n rows, [n] bool each; all False for a row that was finished before."""
+    """What a move did to n rows; False for a row that was finished before."""
 
-    illegal: BoolArray  # the token was illegal; the row was left as it was
-    terminated: BoolArray  # the slate is full, or an illegal token ended the episode
-    truncated: BoolArray  # the budget of tokens is spent
+    illegal: BoolArray  # [n] the token was illegal; the row was left as it was
+    terminated: BoolArray  # [n] the slate is full, or an illegal token ended the episode
+    truncated: BoolArray  # [n] the budget of tokens is spent
+    ended: Int64  # [m] which of the n rows ended, ascending
+
+
+class Slates(NamedTuple):
+    """What m rows have written, and whether it holds what they should have."""
+
+    titles: Int64  # [m, K] best first, `NO_TITLE` where nothing was written
+    target: Int64  # [m] title id of the answer
+    rank: Int64  # [m] its place in the slate from 1, 0 = not there
 
 
 class Transition(NamedTuple):
@@ -198,3 +241,11 @@ class Driver(Protocol):
     def step(self, state: Rows, tokens: IntArray, rows: IntArray | slice = ALL) -> Transition:
         """Write a token in each of n rows; a finished one stays as it is."""
         ...
+
+
+def row_numbers(rows: IntArray | slice, which: Int64) -> IntArray:
+    """Return the numbers of some of the rows asked for."""
+    if isinstance(rows, slice):
+        start, step = rows.start or 0, rows.step or 1
+        return which * step + start if (start, step) != (0, 1) else which
+    return rows[which]

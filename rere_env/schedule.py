@@ -96,37 +96,39 @@ def row_seeds(seed: int | Sequence[int | None] | None, num_rows: int) -> list[in
 class RandomExamples:
     """One generator a row, read ahead in blocks: the stream equals that of scalar draws.
 
-    A scalar draw costs microseconds, which would be most of the time of a step of many rows.
+    A draw costs microseconds, of one number or of a hundred, which would be most of the time of a
+    step of many rows.
     """
 
-    BLOCK = 32
+    BLOCK_BYTES = 512
 
     def __init__(self, num_rows: int, num_examples: int) -> None:
         """Leave the generators unseeded: entropy, unless `seed` comes first."""
         self.num_examples = num_examples
         self.generators: list[np.random.Generator | None] = [None] * num_rows
         self.seeds: list[int] = [-1] * num_rows
-        self._block = np.zeros((num_rows, self.BLOCK), np.int64)
-        self._next = np.full(num_rows, self.BLOCK)
+        dtype = np.min_scalar_type(num_examples - 1)
+        self._size = self.BLOCK_BYTES // dtype.itemsize
+        self._block = np.zeros((num_rows, self._size), dtype)
+        self._next = np.full(num_rows, self._size)
 
     def seed(self, rows: IntArray, seeds: Sequence[int | None]) -> None:
         """Give each row a generator of its own; None keeps the one it has."""
         for row, seed in zip(rows.tolist(), seeds, strict=True):
             if seed is not None or self.generators[row] is None:
                 self.generators[row], self.seeds[row] = seeding.np_random(seed)
-                self._next[row] = self.BLOCK
+                self._next[row] = self._size
 
     def draw(self, rows: IntArray) -> NDArray[np.int64]:
         """Return the next example of each row, which must have been seeded."""
-        for row in rows[self._next[rows] == self.BLOCK].tolist():
-            generator = self.generators[row]
-            if generator is None:
-                raise RuntimeError(f"row {row} was never seeded.")
-            self._block[row] = generator.integers(self.num_examples, size=self.BLOCK)
-            self._next[row] = 0
-        example: NDArray[np.int64] = self._block[rows, self._next[rows]]
-        self._next[rows] += 1
-        return example
+        place = self._next[rows]
+        spent = (place == self._size).nonzero()[0]
+        if len(spent):
+            self._read_ahead(rows[spent])
+            place[spent] = 0
+        self._next[rows] = place + 1
+        example: IntArray = self._block.reshape(-1)[rows * self._size + place]
+        return example.astype(np.int64)
 
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that a later `restore` needs."""
@@ -148,6 +150,13 @@ class RandomExamples:
         self.seeds = list(state["seeds"])
         self._block[...] = state["block"]
         self._next[...] = state["next"]
+
+    def _read_ahead(self, rows: IntArray) -> None:
+        for row in rows.tolist():
+            generator = self.generators[row]
+            if generator is None:
+                raise RuntimeError(f"row {row} was never seeded.")
+            self._block[row] = generator.integers(self.num_examples, size=self._size)
 
 
 class Schedule:
@@ -228,6 +237,8 @@ class Schedule:
                 self._served[groups], self._shards[groups], self._num_shards, self.num_examples
             )
             self._served[groups] += 1
+        if self.group_size == 1:
+            return example, num_passes
         return np.repeat(example, self.group_size), np.repeat(num_passes, self.group_size)
 
     def state(self) -> dict[str, Any]:

@@ -97,12 +97,13 @@ class Surface:
         self.dynamics, self.mask_style = dynamics, mask
         task = dynamics.task
         self.num_actions = dynamics.trie.num_tokens
-        self._model_id: IntArray | None = None  # local id -> model id, under token_ids="model"
+        self._model_id: NDArray[np.int32] | None = None  # of each local id, if actions are these
         if token_ids == "model":
             self.num_actions = task.tokenizer.vocab_size
-            self._model_id = task.title_tokens.local_model
-            self._local_id = np.full(self.num_actions, -1, np.int64)
-            self._local_id[self._model_id] = np.arange(len(self._model_id))
+            self._model_id = task.title_tokens.local_model.astype(np.int32)
+            # One place more on either side catches what lies outside of the vocabulary.
+            self._local_id = np.full(self.num_actions + 2, -1, np.int32)
+            self._local_id[self._model_id + 1] = np.arange(len(self._model_id))
         self.action_space = spaces.Discrete(self.num_actions)
         self.observation_space = self._observation_space()
 
@@ -110,8 +111,8 @@ class Surface:
         """Return the local token of each action, -1 where no title uses it."""
         if self._model_id is None:
             return actions
-        inside = (actions >= 0) & (actions < self.num_actions)
-        return np.where(inside, self._local_id[np.where(inside, actions, 0)], -1)
+        local: IntArray = self._local_id.take(actions + 1, mode="clip")
+        return local
 
     def to_actions(self, tokens: IntArray) -> IntArray:
         """Return the action of each local token."""
@@ -119,8 +120,7 @@ class Surface:
 
     def candidates(self, rows: Rows, select: IntArray | slice = ALL) -> Allowed:
         """Return the legal actions of each row, ragged: EOS first, the others ascending."""
-        allowed = self.dynamics.allowed(rows, select)
-        return Allowed(allowed.indptr, self.to_actions(allowed.tokens))
+        return self.dynamics.allowed(rows, select, self._model_id)
 
     def action_masks(self, rows: Rows, select: IntArray | slice = ALL) -> NDArray[np.int8]:
         """Return the legal actions as a fresh dense int8 [n, actions]."""
@@ -132,9 +132,9 @@ class Surface:
     def observe(self, rows: Rows, infos: dict[str, Any]) -> dict[str, NDArray[np.generic]]:
         """Return fresh observations [N, ...] of all rows; the mask goes where it was asked for."""
         observation: dict[str, NDArray[np.generic]] = {
-            "history": rows.history.copy(),
+            "history": rows.history.astype(np.int64),
             "slate": rows.slate.copy(),
-            "prefix": rows.prefix.copy(),
+            "prefix": rows.prefix.astype(np.int64),
         }
         if self.mask_style == "observation":
             observation["action_mask"] = self.action_masks(rows)

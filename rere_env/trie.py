@@ -21,6 +21,7 @@ from rere_env._trie_build import (
     forced_chains,
     leaf_intervals,
     number_nodes,
+    split_edges,
 )
 from rere_env.types import BoolArray, IntArray
 
@@ -54,6 +55,10 @@ class Trie:
         level_first: [depth + 2] int32, first node of each level.
         root_edge: [V] int32, the root's edge of each token, -1 where there is none. The root has
             a thousand children, all others a handful: a look-up there saves most of a search.
+        only_token: [S] int32, the token of a node's only child, -1 where there are several or
+            none. Most nodes have one: following it takes one comparison.
+        choice_edges: [C] int32, the edges that have siblings, ascending.
+        choice_keys: [C] int64, `keys` of those: a small array to search.
     """
 
     num_tokens: int
@@ -69,6 +74,9 @@ class Trie:
     title_leaf: Int32
     level_first: Int32
     root_edge: Int32
+    only_token: Int32
+    choice_edges: Int32
+    choice_keys: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         """Make every array read-only."""
@@ -100,6 +108,7 @@ class Trie:
         edge_tokens = (keys % num_tokens).astype(np.int32)
         root_edge = np.full(num_tokens, -1, np.int32)
         root_edge[edge_tokens[: first[1]]] = np.arange(first[1], dtype=np.int32)
+        only_token, choice_edges = split_edges(first, edge_tokens)
         return cls(
             num_tokens=num_tokens,
             keys=keys,
@@ -114,6 +123,9 @@ class Trie:
             title_leaf=title_leaf,
             level_first=level_first,
             root_edge=root_edge,
+            only_token=only_token,
+            choice_edges=choice_edges,
+            choice_keys=keys[choice_edges],
         )
 
     @property
@@ -168,22 +180,22 @@ class Trie:
         Returns:
             [n] int64 node ids, -1 where the token does not continue a title.
         """
-        left = self.first[nodes].astype(np.int64)
-        end = self.first[nodes + 1]
-        many = np.flatnonzero(end - left > 1)
-        if len(many):
-            top = nodes[many] == 0
-            left[many[top]] = self._root_edges(tokens[many[top]])
-            many = many[~top]
-            left[many] = _lower_bound(self.tokens, left[many], end[many], tokens[many])
-        found = (left >= 0) & (left < end)
-        found &= self.tokens[np.minimum(left, len(self.tokens) - 1)] == tokens
-        return np.where(found, left + 1, -1)
+        child = self.first[nodes].astype(np.int64) + 1
+        others = ((self.only_token[nodes] != tokens) | (tokens < 0)).nonzero()[0]
+        if len(others):
+            child[others] = self.choose(nodes[others], tokens[others])
+        return child
 
-    def _root_edges(self, tokens: IntArray) -> IntArray:
-        """Return the root's edge behind each token, -1 where there is none."""
-        inside = (tokens >= 0) & (tokens < self.num_tokens)
-        return np.where(inside, self.root_edge[np.where(inside, tokens, 0)], -1)
+    def choose(self, nodes: IntArray, tokens: IntArray) -> IntArray:
+        """Follow one token from each node that has several children; -1 from any other."""
+        if len(self.choice_keys) == 0:
+            return np.full(len(nodes), -1)
+        wanted = nodes * np.int64(self.num_tokens) + tokens
+        place = self.choice_keys.searchsorted(wanted)
+        place[place == len(self.choice_keys)] = 0
+        found = self.choice_keys[place] == wanted
+        found &= (tokens >= 0) & (tokens < self.num_tokens)
+        return np.where(found, self.choice_edges[place] + 1, -1)
 
     def children(self, nodes: IntArray) -> Children:
         """Return the legal continuations of each node, ragged."""
@@ -253,14 +265,3 @@ class Trie:
 
 
 _ARRAYS = tuple(field.name for field in fields(Trie) if field.name != "num_tokens")
-
-
-def _lower_bound(tokens: Int32, left: IntArray, end: IntArray, wanted: IntArray) -> IntArray:
-    """Find the first position in each sorted range `left:end` whose token is >= wanted."""
-    right = end.astype(np.int64)
-    while (open_ := left < right).any():
-        middle = (left + right) // 2
-        smaller = tokens[np.minimum(middle, len(tokens) - 1)] < wanted
-        left = np.where(open_ & smaller, middle + 1, left)
-        right = np.where(open_ & ~smaller, middle, right)
-    return left

@@ -19,6 +19,7 @@ __all__ = [
     "NO_ITEM",
     "NO_TITLE",
     "Batch",
+    "BatchRows",
     "BoolArray",
     "Example",
     "FloatArray",
@@ -114,6 +115,43 @@ class Batch:
             target=self.target[rows],
             target_title=self.target_title[rows],
         )
+
+
+class BatchRows(Batch):
+    """Some rows of a batch, gathered when they are read: a reward reads little of it."""
+
+    __slots__ = ("_rows", "_source")
+    _rows: IntArray
+    _source: Batch
+
+    def __init__(self, source: Batch, rows: IntArray) -> None:
+        """Choose rows, in the order given."""
+        object.__setattr__(self, "_source", source)
+        object.__setattr__(self, "_rows", rows)
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(self._rows)
+
+    @property
+    def user(self) -> IntArray:
+        """[B] int64."""
+        return self._source.user.take(self._rows)
+
+    @property
+    def history(self) -> IntArray:
+        """[B, H] int32 item ids."""
+        return self._source.history.take(self._rows, axis=0)
+
+    @property
+    def target(self) -> IntArray:
+        """[B] int32 item ids."""
+        return self._source.target.take(self._rows)
+
+    @property
+    def target_title(self) -> IntArray:
+        """[B] int32 title ids."""
+        return self._source.target_title.take(self._rows)
 
 
 class Observation(TypedDict):

@@ -27,7 +27,7 @@ LAYERS = (
     {"catalogue", "trie"},
     {"filters", "prompts", "datasets", "games"},
     {"task"},
-    {"moves", "moves_numba"},
+    {"moves", "moves_numba", "kernels_numba"},
     {"dynamics"},
     {"groups"},
     {"decisions"},
