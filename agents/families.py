@@ -5,7 +5,7 @@ The rest a probe finds out: see `agents.language_model`.
 
 from typing import Any
 
-from agents.blocked_softmax import AfterHead
+from agents.blocked_head import AfterHead
 
 __all__ = ["CHECKED", "after_head", "layer_windows"]
 

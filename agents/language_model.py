@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel
 
-from agents.blocked_softmax import token_logprobs
+from agents.blocked_head import edge_logits, token_logprobs
 from agents.families import CHECKED, after_head, layer_windows
 from agents.ops import compute_dtype, segment_log_softmax
 from agents.tree import pack
@@ -152,10 +152,7 @@ class LanguageModel(nn.Module):
                 edges.token,
                 after_head=self._after_head,
             )
-        weight = functional.embedding(edges.token, head.weight)
-        logits = (functional.embedding(edges.owner, hidden) * weight).sum(-1)
-        if head.bias is not None:
-            logits = logits + head.bias.index_select(0, edges.token)
+        logits = edge_logits(hidden, head.weight, head.bias, edges.owner, edges.token)
         return segment_log_softmax(self._after_head(logits), edges.owner, len(hidden))
 
     def shared_logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Log-probabilities of some tokens under a softmax over the whole vocabulary, in blocks of rows.
+"""A head over a large vocabulary, in blocks: logits and log-probabilities of some tokens only.
 
-The logits of M hidden states over V tokens are never held at once: a block is computed, reduced to
-its log-sum-exp and the logits of the asked-for tokens, and computed again by the backward pass.
-Knows nothing of models, trees or titles.
+`token_logprobs` normalises over the whole vocabulary without ever holding the logits of M hidden
+states over V tokens: a block of rows is computed, reduced to its log-sum-exp and the logits of the
+asked-for tokens, and computed again by the backward pass. `edge_logits` computes nothing but the
+asked-for logits, and keeps none of the rows that it gathers. Knows nothing of models or trees.
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from torch.nn import functional
 
 from agents.ops import compute_dtype, segment_sum
 
-__all__ = ["MAX_BLOCK_BYTES", "AfterHead", "token_logprobs"]
+__all__ = ["MAX_BLOCK_BYTES", "AfterHead", "edge_logits", "token_logprobs"]
 
 MAX_BLOCK_BYTES = 2**27
-"""Most bytes of float32 logits that are held at once (one row at least)."""
+"""Most bytes of float32 logits, or of gathered rows, that are held at once (one row at least)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ def token_logprobs(
         weight: [V, D].
         bias: [V] or None.
         owner: [E] the row of each pair.
-        token: [E] the token of each pair; no pair occurs twice.
+        token: [E] the token of each pair.
         after_head: Applied to the logits.
         max_bytes: Size of a block.
 
@@ -68,6 +69,59 @@ def token_logprobs(
         hidden, weight, bias, owner, token, after_head or AfterHead(), max_bytes
     )
     return result
+
+
+def edge_logits(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    owner: Tensor,
+    token: Tensor,
+    *,
+    max_bytes: int = MAX_BLOCK_BYTES,
+) -> Tensor:
+    """Return (hidden weight^T + bias) at E (row, token) pairs; see `token_logprobs`."""
+    logits: Tensor = _EdgeLogits.apply(  # type: ignore[no-untyped-call]  # torch's
+        hidden, weight, owner, token, max_bytes
+    )
+    return logits if bias is None else logits + bias.index_select(0, token)
+
+
+class _EdgeLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's untyped context
+        hidden: Tensor,
+        weight: Tensor,
+        owner: Tensor,
+        token: Tensor,
+        max_bytes: int,
+    ) -> Tensor:
+        blocks = _blocks(len(token), hidden.shape[1], max_bytes)
+        ctx.save_for_backward(hidden, weight, owner, token)
+        ctx.blocks = blocks
+        dtype = torch.promote_types(hidden.dtype, weight.dtype)
+        logits = hidden.new_zeros(len(token), dtype=dtype)
+        for b in blocks:
+            rows = weight.index_select(0, token[b])
+            logits[b] = (hidden.index_select(0, owner[b]) * rows).sum(-1)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # noqa: ANN401
+        [gradient] = gradients
+        hidden, weight, owner, token = ctx.saved_tensors
+        grad_hidden = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for b in ctx.blocks:
+            pull = gradient[b, None]
+            if grad_hidden is not None:
+                rows = pull * weight.index_select(0, token[b])
+                grad_hidden.index_add_(0, owner[b], rows.to(hidden.dtype))
+            if grad_weight is not None:
+                rows = pull * hidden.index_select(0, owner[b])
+                grad_weight.index_add_(0, token[b], rows.to(weight.dtype))
+        return grad_hidden, grad_weight, None, None, None
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -127,8 +181,9 @@ class _TokenLogprobs(torch.autograd.Function):
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
-def _blocks(num_rows: int, vocab_size: int, max_bytes: int) -> list[slice]:
-    size = max(max_bytes // (4 * vocab_size), 1)
+def _blocks(num_rows: int, width: int, max_bytes: int) -> list[slice]:
+    """Cut rows of `width` float32 values into blocks."""
+    size = max(max_bytes // (4 * width), 1)
     return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
 
 

@@ -1,11 +1,11 @@
-"""Chosen log-probabilities in blocks of rows against one log-softmax over everything."""
+"""Some logits and log-probabilities, in blocks, against all of them at once."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.blocked_softmax import AfterHead, token_logprobs
+from agents.blocked_head import AfterHead, edge_logits, token_logprobs
 
 ROWS, WIDTH, VOCAB = 7, 5, 11
 ROW_BYTES = 4 * VOCAB
@@ -52,6 +52,35 @@ def test_values_and_gradients_are_those_of_log_softmax(after_head, rows_a_block)
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("pairs_a_block", [1, 3, 22, 100])
+def test_edge_logits_are_some_of_all(pairs_a_block):
+    """Values, and gradients of hidden states, weight and bias, whatever the block size divides."""
+    leaves = random_head()
+    hidden, weight, bias = leaves
+    owner, token = every_third_pair()
+    ours = edge_logits(*leaves, owner, token, max_bytes=pairs_a_block * 4 * WIDTH)
+    plain = (hidden @ weight.T + bias)[owner, token]
+    torch.testing.assert_close(ours, plain)
+    pull = torch.linspace(-1, 2, len(owner), dtype=ours.dtype)
+    for mine, theirs in zip(
+        torch.autograd.grad(ours @ pull, leaves),
+        torch.autograd.grad(plain @ pull, leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("function", [edge_logits, token_logprobs])
+def test_no_pairs_have_no_values(function):
+    """Nothing is asked for, and every gradient is 0."""
+    leaves = random_head()
+    nothing = torch.zeros(0, dtype=torch.int64)
+    ours = function(*leaves, nothing, nothing)
+    assert ours.shape == (0,)
+    gradients = torch.autograd.grad(ours.sum(), leaves[:2])
+    assert all((gradient == 0).all() for gradient in gradients)
 
 
 @given(
