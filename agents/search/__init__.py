@@ -1,13 +1,9 @@
-"""Candidates of a policy: three searches and three samplers on one engine, one signature.
+"""Candidates of a policy: three searches and three samplers on one engine, with one signature.
 
-| function | finds | forwards |
-|---|---|---|
-| `beam_search` | what Hugging Face's constrained beam search finds, title for title | some |
-| `radix_search` | what G beams find that advance decision by decision | fewest |
-| `exact_search` | the G most probable titles, with a certificate | few |
-| `sample` | G independent draws | fewest |
-| `sample_distinct` | draws, the target's copies and distinct titles first | fewest |
-| `with_target(sampler)` | what the sampler finds, the target in any case | one read more |
+`beam_search` finds what Hugging Face's constrained beam search finds, title for title;
+`radix_search` what beams find that advance decision by decision, with the fewest forward passes;
+`exact_search` the most probable titles, with a certificate. `sample` draws; `sample_distinct`
+prefers distinct titles; `with_target(sampler)` sees that the target is among the candidates.
 """
 
 from collections.abc import Mapping

@@ -177,7 +177,7 @@ class _Search:
     def _within_limit(self, waiting: _Waiting) -> _Waiting:
         """Keep what can still be read before `max_reads` (and G more)."""
         if self.max_reads == 0:
-            return waiting.take(self.title[:, :0])
+            return waiting.take(torch.zeros_like(self.title[:, :0]))
         limit = self.max_reads + self.group_size
         if waiting.score.shape[1] <= limit:
             return waiting

@@ -226,22 +226,25 @@ class PromptTree:
             The log-probabilities of the edges at the chains' ends, [E]; `forced` and `reach` of
             `Reading`.
         """
-        query = queries.is_query.flatten().nonzero_static(size=sizes.tokens)[:, 0]
+        start = queries.start().flatten()
+        node = torch.repeat_interleave(queries.count.flatten(), output_size=sizes.tokens)
+        column = (queries.end - queries.count).flatten() - start
+        row = node // queries.count.shape[1]
+        query = row * sizes.width + column[node] + torch.arange(sizes.tokens, device=node.device)
         # All but the last token of a node have one edge: the forced token that comes next.
         num_edges = sizes.edges + sizes.tokens - sizes.nodes
         edges = self.trie.known_edges(self.trie.read_node[place.flatten()[query]], num_edges)
         at_query = hidden.flatten(0, 1)[query]
         logprob = self._lm.edge_logprobs(at_query, edges, self.support).float()
 
-        start = queries.start()
-        last = (start + queries.count - 1).clamp(min=0)
-        shift = edges.first[last.flatten()] - chosen.first
-        edge = torch.arange(sizes.edges, device=place.device) + shift[chosen.owner]
+        last = (start + queries.count.flatten() - 1).clamp(min=0)
+        shift = edges.first[last] - chosen.first
+        edge = torch.arange(sizes.edges, device=node.device) + shift[chosen.owner]
         paid = logprob[edges.first].double()  # a difference of long sums follows
         before = torch.cumsum(paid, 0) - paid
-        node_start = start.gather(1, queries.owner).flatten()[query]
-        reach = (before - before[node_start]).float()
-        return logprob[edge], torch.where(queries.count > 0, reach[last], 0.0), reach
+        reach = (before - before[start[node]]).float()
+        forced = torch.where(queries.count.flatten() > 0, reach[last], 0.0)
+        return logprob[edge], forced, reach
 
     def _choices(self, edges: Edges, logprob: Tensor, width: int) -> Choices:
         """Hide what may not be shown and place the edges in rows."""
