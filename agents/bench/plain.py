@@ -66,7 +66,9 @@ def assert_same_titles(ours: IntArray, theirs: IntArray, logprobs: NDArray[np.fl
 def recall(found: IntArray, logprobs: NDArray[np.floating]) -> float:
     """Return which share of the G most probable titles [B, I] is among those found [B, G]."""
     best = np.argsort(-logprobs, axis=1, kind="stable")[:, : found.shape[1]]
-    shares = [len(set(a) & set(b)) / len(a) for a, b in zip(best.tolist(), found.tolist(), strict=True)]
+    shares = [
+        len(set(a) & set(b)) / len(a) for a, b in zip(best.tolist(), found.tolist(), strict=True)
+    ]
     return float(np.mean(shares))
 
 

@@ -56,7 +56,7 @@ class ReleasedMask(LogitsProcessor):
         self._num_beams = num_beams
         self._num_steps = 0
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return masked log-probabilities [rows, V]."""
         scores = torch.log_softmax(scores, dim=-1)
         mask = torch.full_like(scores, ILLEGAL)

@@ -36,17 +36,15 @@ class UserScores:
     """
 
     def __init__(self, trie: Trie, num_users: int, seed: int = 0) -> None:
-        """Draw the noise."""
+        """Draw the noise; a user's does not depend on how many users there are."""
         self.trie = trie
-        noise = np.random.default_rng(seed).gumbel(size=(num_users, trie.num_nodes - 1))
-        logits = np.log(trie.hi[1:] - trie.lo[1:]) + noise
-        starts = trie.first[:-1][np.diff(trie.first) > 0]
-        sizes = np.diff(np.append(starts, trie.num_nodes - 1))
-        logits -= np.repeat(np.maximum.reduceat(logits, starts, axis=1), sizes, axis=1)
-        sums = np.add.reduceat(np.exp(logits), starts, axis=1)
-        logits -= np.repeat(np.log(sums), sizes, axis=1)
         self.table = np.zeros((num_users, trie.num_nodes), np.float32)  # [U, S]
-        self.table[:, 1:] = logits
+        parents = np.flatnonzero(np.diff(trie.first) > 0)
+        num_children = trie.num_children(parents)
+        log_titles = np.log(trie.num_titles_below(np.arange(1, trie.num_nodes)))
+        for user, row in enumerate(self.table):
+            noise = np.random.default_rng([seed, user]).gumbel(size=len(log_titles))
+            row[1:] = _log_softmax(log_titles + noise, trie.first[parents], num_children)
         self.aside = Aside()
 
     def first_tokens(self) -> IntArray:
@@ -131,7 +129,7 @@ class ScoresForGenerate(LogitsProcessor):
         self._tokens = tokens
         self._prompt_length = prompt_length
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return log-probabilities [rows, V], `ILLEGAL` where no title goes on."""
         with self._scores.aside:
             ids = input_ids.numpy()
@@ -144,6 +142,17 @@ class ScoresForGenerate(LogitsProcessor):
             column = self._tokens.to_model_ids(children.tokens)
             replaced[torch.from_numpy(row), torch.from_numpy(column)] = torch.from_numpy(values)
             return replaced
+
+
+def _log_softmax(
+    logits: NDArray[np.float64], first: IntArray, size: IntArray
+) -> NDArray[np.float64]:
+    """Normalise segments of a vector, given where each begins and how long it is."""
+    logits = logits - np.repeat(np.maximum.reduceat(logits, first), size)
+    normalized: NDArray[np.float64] = logits - np.repeat(
+        np.log(np.add.reduceat(np.exp(logits), first)), size
+    )
+    return normalized
 
 
 def follow(trie: Trie, tokens: TitleTokens, ids: IntArray) -> IntArray:

@@ -2,7 +2,7 @@
 
 | ratio | says |
 |---|---|
-| beam16_vocabulary | released search / `beam_search` over the vocabulary: the same titles in order |
+| beam16_vocabulary | released search / `beam_search` over the vocabulary: the same titles |
 | beam16_catalogue | released search / `radix_search` over the legal tokens |
 | beam50_exact | released search with 50 beams / `exact_search`: the true 50 best titles |
 | prefill_limit | `radix_search` / reading the prompts alone: 1 is the limit |

@@ -4,10 +4,9 @@
 |---|---|
 | step_catalogue | released step / ours: rollout, rewards, reference, gradient, optimiser |
 
-Ours is `ReReAgent.update` with `radix_search`, as in training. The released side writes G titles
-with `generate`, scores G copies of every prompt under reference and policy, and learns. Users choose
-a title that our rollout holds, so that we leave no group out; the released side trains on every
-group in any case.
+Ours is `ReReAgent.update` with `radix_search`. The released side writes G titles with `generate`,
+scores G copies of every prompt under reference and policy, and learns. Users choose a title that
+our rollout holds, so that we leave no group out; the released side trains on every group anyway.
 """
 
 from collections.abc import Callable

@@ -231,8 +231,9 @@ def make_model(shape: Shape, eos_id: int, max_length: int = 4096, seed: int = 0)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = Qwen2ForCausalLM(config)
-    return model.eval()
+        model = Qwen2ForCausalLM(config)
+    model.eval()
+    return model
 
 
 def make_world(
@@ -319,7 +320,9 @@ class _Spread:
         return [self._spread[i] for i in self._tokenizer.encode(text)]
 
     def encode_completions(self, titles: Sequence[str]) -> list[list[int]]:
-        return [[self._spread[i] for i in row] for row in self._tokenizer.encode_completions(titles)]
+        return [
+            [self._spread[i] for i in row] for row in self._tokenizer.encode_completions(titles)
+        ]
 
     def decode_completion(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode_completion([self._gather[i] for i in ids])

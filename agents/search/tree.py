@@ -29,6 +29,7 @@ __all__ = ["PromptTree", "pad_prompts"]
 # B prompts, R rows of the cache, K nodes a prompt, N nodes a row of the cache (B * K = R * N),
 # E continuations in all, T tokens read in all.
 
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Queries:
     """Where each token of a read goes: a row's nodes, one after the other, padded on the right.
