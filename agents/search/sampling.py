@@ -19,7 +19,7 @@ from agents.torch_trie import TorchTrie
 from agents.types import Candidates, Sampler, Support
 from rere_env.types import NO_TITLE, IntArray
 
-__all__ = ["sample", "sample_distinct", "with_target"]
+__all__ = ["distinct_first", "sample", "sample_distinct", "with_target"]
 
 # B prompts, G draws a prompt, E continuations in all.
 
@@ -91,13 +91,24 @@ def sample_distinct(
     targets = _check_targets(targets, len(prompts))
     num_draws = math.ceil(OVERSAMPLING * group_size)
     titles, scores = _draw(lm, trie, prompts, num_draws, support, hidden, generator, temperature)
-    target = torch.from_numpy(targets).to(titles.device)
-    repeats = _first_equal(titles) != torch.arange(num_draws, device=titles.device)
-    # 0 the target, 1 a title drawn for the first time, 2 a repeat, 3 nothing
-    rank = torch.where(titles == target[:, None], 0, 1 + repeats.long())
-    rank = torch.where(titles == NO_TITLE, 3, rank)
-    kept = torch.argsort(rank, dim=1, stable=True)[:, :group_size]
+    kept = distinct_first(titles, torch.from_numpy(targets).to(titles.device), group_size)
     return _best_first(titles.gather(1, kept), scores.gather(1, kept))
+
+
+def distinct_first(titles: Tensor, targets: Tensor, group_size: int) -> Tensor:
+    """Choose G of the drawn titles [B, draws]: copies of the target, distinct ones, repeats.
+
+    Returns:
+        Their places among the draws, [B, G]; within each kind in the order of the draws.
+
+    >>> titles = torch.tensor([[7, 7, 5, 3, 5, 3]])
+    >>> distinct_first(titles, torch.tensor([3]), 5).tolist()
+    [[3, 5, 0, 2, 1]]
+    """
+    repeats = _first_equal(titles) != torch.arange(titles.shape[1], device=titles.device)
+    kind = torch.where(titles == targets[:, None], 0, 1 + repeats.long())
+    kind = torch.where(titles == NO_TITLE, 3, kind)
+    return torch.argsort(kind, dim=1, stable=True)[:, :group_size]
 
 
 def with_target(sampler: Sampler) -> Sampler:
@@ -135,13 +146,13 @@ def with_target(sampler: Sampler) -> Sampler:
         missing = [prompts[row] for row in rows.tolist()]
         hidden_there = None if hidden is None else [hidden[row] for row in rows.tolist()]
         tree = PromptTree(lm, trie, missing, support, hidden_there)
-        walked, score = _walk(tree, 1, _towards(tree, targets[rows]))
-        titles = torch.from_numpy(found.titles.copy())
-        scores = torch.from_numpy(found.logprobs.copy())
-        reached = walked[:, 0].cpu() != NO_TITLE
-        titles[rows[reached], -1] = walked[:, 0].cpu()[reached]
-        scores[rows[reached], -1] = score[:, 0].cpu()[reached]
-        return _best_first(titles, scores)
+        walked = _walk(tree, 1, _towards(tree, targets[rows]))
+        title, score = (values[:, 0].cpu().numpy() for values in walked)
+        reached = title == targets[rows]  # a hidden target leads to what is left beside it
+        titles, scores = found.titles.copy(), found.logprobs.copy()
+        titles[rows[reached], -1] = title[reached]
+        scores[rows[reached], -1] = score[reached]
+        return _best_first(torch.from_numpy(titles), torch.from_numpy(scores))
 
     return injected
 

@@ -109,7 +109,7 @@ class PromptTree:
         self._lm = lm
         padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
         self._root, cache = lm.prefill(padded, lengths)
-        num_rows = _num_rows(*padded.shape, self._root.shape[-1])
+        num_rows = _num_rows(len(prompts), padded.shape[1], self._root.shape[-1])
         self._cache = folded(cache, num_rows)
 
         # In a row, entry 0 is nothing and 1, 2, ... are its prompts.

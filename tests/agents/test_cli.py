@@ -89,6 +89,16 @@ def test_evaluate_repeats_the_result(run: Path, capsys: pytest.CaptureFixture[st
     assert printed["ndcg@10"]["value"] == pytest.approx(rere["ndcg@10"]["value"], abs=1e-9)
 
 
+@pytest.mark.parametrize("flags", [["--search", "radix"], ["--search", "exact"], ["--exact"]])
+def test_evaluate_searches_as_it_is_told(run: Path, flags, capsys) -> None:
+    """A beam wider than the catalogue of 21 titles: every search gives the same metrics."""
+    found = []
+    for chosen in ([], flags):
+        assert main(["evaluate", str(run), "--json", "--device", "cpu", *chosen]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["ndcg@10"]["value"] == pytest.approx(found[1]["ndcg@10"]["value"])
+
+
 def test_evaluate_takes_a_model_folder(run: Path, data: Path, capsys) -> None:
     """A checkpoint folder is a model like any other."""
     folder = str(run / "checkpoints" / "sft")

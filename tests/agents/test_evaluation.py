@@ -207,3 +207,25 @@ def test_as_dict_is_what_result_json_holds(task, examples):
     assert row["ndcg@1"]["value"] == 0.5
     assert set(row["ndcg@1"]) == {"value", "low", "high"}
     assert (row["illegal_rate"], row["duplicate_rate"], row["num_examples"]) == (0.25, 0.0, 4)
+
+
+class Searching(Fixed):
+    """Finds some lists, and knows better ones."""
+
+    def exact(self):
+        """Return the recommender that scores every title."""
+        return Fixed(LISTS)
+
+
+def test_exact_evaluation_ranks_by_all_scores(task, examples):
+    """The lists of `exact()` are scored, not those that a search finds."""
+    worst = [row[::-1] for row in LISTS]
+    done = evaluate(Searching(worst), task, examples, ks=(1, 4), exact=True, **QUIET)
+    assert done.titles.tolist() == LISTS
+    assert evaluate(Searching(worst), task, examples, ks=(1, 4), **QUIET).titles.tolist() == worst
+
+
+def test_only_what_scores_every_title_can_be_evaluated_exactly(task, examples):
+    """The message names the recommender."""
+    with pytest.raises(ValueError, match=r"`exact` needs a recommender .* a Fixed cannot"):
+        evaluate(Fixed(LISTS), task, examples, ks=(1,), exact=True, **QUIET)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agents.language_model import LanguageModel
-from agents.recommender import LMRecommender
+from agents.recommender import ExactRecommender, LMRecommender
 from agents.search import beam_search
 
 
@@ -44,3 +44,66 @@ def test_a_short_catalogue_is_padded(animal_task, lm_of):
     titles = LMRecommender(animal_task, lm, beam=10).recommend(animal_task.split("test"), 10)
     assert (np.sort(titles[:, :8], axis=1) == np.arange(8)).all()
     assert (titles[:, 8:] == -1).all()
+
+
+def test_any_search_can_be_chosen(animal_task, lm_of):
+    """A beam as wide as the catalogue: all three rank it alike, and alike with all the scores."""
+    lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
+    batch = animal_task.split("test")
+    exact = ExactRecommender(animal_task, lm)
+    expected = exact.recommend(batch, 8)
+    for search in ("parity", "radix", "exact"):
+        recommender = LMRecommender(animal_task, lm, beam=8, search=search)
+        assert recommender.recommend(batch, 8).tolist() == expected.tolist()
+        assert recommender.exact().recommend(batch, 5).tolist() == expected[:, :5].tolist()
+    with pytest.raises(ValueError, match=r"`search` \(='best'\)"):
+        LMRecommender(animal_task, lm, search="best")
+
+
+def test_an_exact_search_is_as_wide_as_asked(animal_task, lm_of):
+    """The best two of a beam of eight are the best two."""
+    lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
+    batch = animal_task.split("test")
+    found = LMRecommender(animal_task, lm, beam=8, search="exact").search(batch, 2)
+    assert found.titles.tolist() == ExactRecommender(animal_task, lm).recommend(batch, 2).tolist()
+    assert found.certified.all()
+
+
+def history_titles(batch):
+    """Everything that a user has seen."""
+    return [np.array(example.history, np.int64) for example in batch]
+
+
+@pytest.mark.parametrize("search", ["parity", "radix", "exact"])
+def test_hidden_titles_are_not_recommended(search, animal_task, lm_of):
+    """Nothing of the history, whatever the batch; the list is padded where too few are left."""
+    lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
+    batch = animal_task.split("test")
+    recommender = LMRecommender(
+        animal_task, lm, beam=8, search=search, batch_size=4, hidden=history_titles
+    )
+    lists = recommender.recommend(batch, 8)
+    for row, example in enumerate(batch):
+        seen = set(example.history)
+        assert set(lists[row].tolist()) == set(range(8)) - seen | ({-1} if seen else set())
+    exact = recommender.exact()
+    assert exact.recommend(batch, 8).tolist() == lists.tolist()
+    probabilities = exact.probabilities(batch)
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert all((probabilities[row][list(e.history)] == 0).all() for row, e in enumerate(batch))
+
+
+def test_scores_of_all_titles_need_probabilities_that_sum_to_one(animal_task, lm_of):
+    """Under the vocabulary's support most of the probability lies outside the catalogue."""
+    lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
+    with pytest.raises(ValueError, match=r"`support` \(='vocabulary'\) must be 'catalogue'"):
+        LMRecommender(animal_task, lm, support="vocabulary").exact()
+
+
+def test_an_exact_list_longer_than_the_catalogue_is_padded(animal_task, model_of):
+    """Eight titles for ten places; the policy's mode is left alone."""
+    lm = LanguageModel(model_of("gpt2", animal_task.tokenizer.vocab_size).train())
+    titles = ExactRecommender(animal_task, lm).recommend(animal_task.split("test"), 10)
+    assert (np.sort(titles[:, :8], axis=1) == np.arange(8)).all()
+    assert (titles[:, 8:] == -1).all()
+    assert lm.training
