@@ -9,6 +9,7 @@ of all steps are not kept, and log-probabilities hold one row's softmax at a tim
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +112,8 @@ def generate_beams(
     """
     ids = torch.tensor(prompts)
     beams = {"length_penalty": 0.0} if num_beams > 1 else {}
-    out = model.generate(
+    generate: Any = model.generate  # from a mixin that PreTrainedModel does not name
+    out = generate(
         ids,
         attention_mask=torch.ones_like(ids),
         num_beams=num_beams,
@@ -156,7 +158,9 @@ def completion_logprobs(
     ).logits[:, :-1]
     chosen = logits.gather(-1, ids[:, -num_tokens:, None])[..., 0]
     # One row at a time: the softmax of all of them is never held.
-    return chosen - torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
+    normalizer = torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
+    logprobs: Tensor = chosen - normalizer
+    return logprobs
 
 
 def released_loss(
@@ -189,7 +193,7 @@ def released_gradient(
         advantages: [B, G].
         rows_per_pass: Copies of prompts in one forward-backward pass.
     """
-    pad = int(model.generation_config.pad_token_id)  # type: ignore[union-attr]  # set by us
+    pad = model.config.get_text_config().pad_token_id
     ids, attention, mask = repeated(prompts, completions, pad)
     for start in range(0, len(ids), rows_per_pass):
         some = slice(start, start + rows_per_pass)
