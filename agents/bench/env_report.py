@@ -1,5 +1,6 @@
 """The whole benchmark of the environment: ratios, a grid of rates, limits; a table and a plot."""
 
+import json
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from rere_env.task import Task, load_task
 from rere_env.trie import Trie
 from rere_env.vector_env import ReReVectorEnv
 
-__all__ = ["bench_env", "markdown", "plot"]
+__all__ = ["bench_env", "markdown", "write_env_report"]
 
 NUM_TITLES = 11_252
 MILLION = 1_000_000
@@ -194,7 +195,17 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def write_env_report(result: dict[str, Any], folder: Path) -> None:
+    """Write env.json, env.md and, of a full run, env.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    (folder / "env.json").write_text(text, encoding="utf-8")
+    (folder / "env.md").write_text(markdown(result), encoding="utf-8")
+    if "grid" in result:
+        _plot(result, folder / "env.png")
+
+
+def _plot(result: dict[str, Any], path: Path) -> None:
     """Draw token steps per second by N, one line a catalogue and backend, masks as CSR."""
     from matplotlib.figure import Figure
 

@@ -1,10 +1,11 @@
 """`rere bench`: measure the speed of the parts on this machine."""
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -22,33 +23,38 @@ class Bench:
 
     env: steps of the environment against plain Python, and against Gymnasium's CartPole.
     rollout: the policy through the environment, titles per second, token loop against tree search.
+    search, update, step: the engine beside what published code of ReRe computes (CPU, one thread).
 
     Examples:
         rere bench env --quick
-        rere bench env --data data/mine --out bench
-        rere bench rollout --json
+        rere bench search --quick --json
+        rere bench update --data data/mine --out bench
         rere bench rollout --model runs/mine --num-users 256
 
     Attributes:
         what: What to measure.
-        quick: Answer within a minute or two: fewer rounds, no grid.
+        quick: Answer within a minute or two: fewer rounds, no grid, the small model alone.
         repeats: Interleaved rounds; the median is reported.
-        out: Folder for result.json, a table and a plot.
+        out: Folder for the result as JSON, as a table and as a picture.
         json: Print JSON.
-        data: Data folder or `games`; default: a synthetic catalogue, or what the run was trained
-            on.
-        model: A run, a model folder, a hub id or `scratch:<size>` (untrained); of `rollout`.
-        num_users: N, users served together; of `rollout`.
-        slate_size: K, titles written for each; of `rollout`.
-        device: Where to compute.
+        data: Data folder; default: a synthetic catalogue, and for `rollout` what the run was
+            trained on.
+        half_b: Of the engine: also in the shape of Qwen2-0.5B.
+        growth: Of the engine: also how cost grows with group, prompt, catalogue and batch.
+        model: Of `rollout`: a run, a model folder, a hub id or `scratch:<size>` (untrained).
+        num_users: Of `rollout`: N, users served together.
+        slate_size: Of `rollout`: K, titles written for each.
+        device: Of `rollout`: where to compute.
     """
 
-    what: Annotated[Literal["env", "rollout"], tyro.conf.Positional]
+    what: Annotated[Literal["env", "rollout", "search", "update", "step"], tyro.conf.Positional]
     quick: bool = False
     repeats: int = 5
     out: Path | None = None
     json: bool = False
     data: str | None = None
+    half_b: bool = True
+    growth: bool = True
     model: str = "scratch:tiny"
     num_users: int = 64
     slate_size: int = 16
@@ -60,23 +66,36 @@ class Bench:
             raise ValueError(f"`repeats` (={self.repeats}) must be at least 1.")
         if self.what == "env":
             self._env()
-        else:
+        elif self.what == "rollout":
             self._rollout()
+        else:
+            self._engine(self.what)
 
     def _env(self) -> None:
-        from agents.bench.env_report import bench_env, markdown, plot
+        from agents.bench.env_report import bench_env, markdown, write_env_report
 
-        folder = None if self.data is None else Path(self.data)
-        result = bench_env(data=folder, quick=self.quick, repeats=self.repeats)
-        result["command"] = " ".join(["rere", *sys.argv[1:]])
+        result = bench_env(data=self._folder(), quick=self.quick, repeats=self.repeats)
+        result["command"] = _command()
         if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-            (self.out / "env.json").write_text(text, encoding="utf-8")
-            (self.out / "env.md").write_text(markdown(result), encoding="utf-8")
-            if "grid" in result:
-                plot(result, self.out / "env.png")
-        print(json.dumps(result, indent=2, allow_nan=False) if self.json else markdown(result))
+            write_env_report(result, self.out)
+        self._print(result, markdown(result))
+
+    def _engine(self, what: Literal["search", "update", "step"]) -> None:
+        from agents.bench.engine import bench_engine
+        from agents.bench.report import markdown, write_report
+
+        result = bench_engine(
+            what,
+            quick=self.quick,
+            rounds=self.repeats,
+            data=self._folder(),
+            half_b=self.half_b,
+            growth=self.growth,
+        )
+        result["command"] = _command()
+        if self.out is not None:
+            write_report(result, self.out)
+        self._print(result, markdown(result))
 
     def _rollout(self) -> None:
         from agents.bench.rollout import bench_rollout
@@ -89,16 +108,18 @@ class Bench:
             slate_size=self.slate_size,
             repeats=self.repeats,
         )
-        if self.json:
-            print(json.dumps(result | {"model": self.model}, indent=2, allow_nan=False))
-            return
-        for name, rate in result["titles_per_second"].items():
-            print(f"{name:<20}{rate:>12,.0f} titles/s")
-        for name, r in result["ratios"].items():
-            print(
-                f"tree search / token loop, {name}: {r['median']:.1f}x "
-                f"({r['low']:.1f}-{r['high']:.1f})"
-            )
+        lines = [f"{n:<20}{r:>12,.0f} titles/s" for n, r in result["titles_per_second"].items()]
+        lines += [
+            f"tree search / token loop, {name}: {r['median']:.1f}x ({r['low']:.1f}-{r['high']:.1f})"
+            for name, r in result["ratios"].items()
+        ]
+        self._print(result | {"model": self.model, "command": _command()}, "\n".join(lines))
+
+    def _print(self, result: dict[str, Any], text: str) -> None:
+        print(json.dumps(result, indent=2, allow_nan=False) if self.json else text)
+
+    def _folder(self) -> Path | None:
+        return None if self.data is None else Path(self.data)
 
     def _policy(self) -> "Policy":
         from agents.backbones import load_backbone
@@ -114,3 +135,7 @@ class Bench:
         backbone = load_backbone(self.model, dataset.catalogue.titles)
         lm = LanguageModel(backbone.model.to(make_accelerator(config).device)).eval()
         return Policy(config=config, backbone=backbone, task=backbone.task(dataset), lm=lm)
+
+
+def _command() -> str:
+    return shlex.join(["rere", *sys.argv[1:]])
