@@ -69,19 +69,13 @@ def test_an_exact_search_is_as_wide_as_asked(animal_task, lm_of):
     assert found.certified.all()
 
 
-def history_titles(batch):
-    """Everything that a user has seen."""
-    return [np.array(example.history, np.int64) for example in batch]
-
-
 @pytest.mark.parametrize("search", ["parity", "radix", "exact"])
 def test_hidden_titles_are_not_recommended(search, animal_task, lm_of):
     """Nothing of the history, whatever the batch; the list is padded where too few are left."""
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
     batch = animal_task.split("test")
-    recommender = LMRecommender(
-        animal_task, lm, beam=8, search=search, batch_size=4, hidden=history_titles
-    )
+    task = animal_task.with_exclude("history")
+    recommender = LMRecommender(task, lm, beam=8, search=search, batch_size=4)
     lists = recommender.recommend(batch, 8)
     for row, example in enumerate(batch):
         seen = set(example.history)
