@@ -204,8 +204,10 @@ class ReReAgent:
             self.config.support,
             groups.hidden,
         )
-        with self.accelerator.autocast():
+        # Two contexts: autocast keeps cast weights, and those cast without gradient have none.
+        with torch.no_grad(), self.accelerator.autocast():
             reference = self._reference_scores(plan)
+        with self.accelerator.autocast():
             policy = score_groups(self.policy, plan, device)
         return LossInputs(
             logprobs=policy.logprobs,
@@ -219,7 +221,6 @@ class ReReAgent:
             exact_kl=exact_kl(policy, reference),
         )
 
-    @torch.no_grad()
     def _reference_scores(self, plan: GroupTrees) -> GroupScores:
         if self.reference is not None:
             return score_groups(self.reference, plan, self.accelerator.device)

@@ -263,6 +263,27 @@ def test_an_architecture_without_attention_is_refused():
         LanguageModel(BloomForCausalLM(BloomConfig(**shape, n_layer=1, n_head=2)))
 
 
+@pytest.mark.parametrize("family", ["qwen2", *SLIDING])
+def test_a_query_that_sees_nothing_spoils_no_other(family, lm_of):
+    """A padding query whose only slot lies outside its window, in bf16 as in float32."""
+    lm = lm_of(family, 12)
+    found = {}
+    for autocast in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            _, cache = lm.prefill(torch.tensor([LONG]), torch.tensor([9]))
+            visible = torch.ones(1, 2, 11, dtype=torch.bool)
+            visible[0, 1, 1:] = False  # the padding sees slot 0 alone,
+            visible[0, 0, 10] = False  # and is seen by nobody
+            first = lm.extend(torch.tensor([[4, 0]]), torch.tensor([[9, 9]]), visible, cache)
+            visible = torch.cat([visible[:, :1], torch.ones(1, 1, 1, dtype=torch.bool)], dim=-1)
+            second = lm.extend(torch.tensor([[2]]), torch.tensor([[10]]), visible, cache)
+            hidden = torch.stack([first[:, 0], second[:, 0]])
+            found[autocast] = lm.next_logprobs(hidden.flatten(0, 1), None)
+    own = torch.stack([next_logprobs(lm.model, [*LONG, *rest]) for rest in ([4], [4, 2])])
+    torch.testing.assert_close(found[False], own, atol=3e-5, rtol=0)
+    torch.testing.assert_close(found[True], own, atol=0.3, rtol=0)
+
+
 def test_gradients_do_not_depend_on_the_packing(lm_of):
     """The head over some tokens and the head over all give one gradient for one quantity."""
     lm = lm_of("qwen2", 12, torch.float64)
