@@ -10,11 +10,12 @@ import numpy as np
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from rere_env.types import IntArray
+from rere_env.types import BoolArray, IntArray
 
 __all__ = [
     "RandomExamples",
     "Schedule",
+    "check_reset_mask",
     "check_shard",
     "chosen_example",
     "is_training",
@@ -93,6 +94,20 @@ def row_seeds(seed: int | Sequence[int | None] | None, num_rows: int) -> list[in
     return list(seed)
 
 
+def check_reset_mask(mask: object, num_envs: int) -> BoolArray:
+    """Return `options["reset_mask"]` if it chooses rows.
+
+    Raises:
+        TypeError: It is no bool array [N].
+        ValueError: It chooses no row.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (num_envs,):
+        raise TypeError(f"options['reset_mask'] must be a bool array of shape ({num_envs},).")
+    if not mask.any():
+        raise ValueError("options['reset_mask'] must choose at least one row.")
+    return mask
+
+
 class RandomExamples:
     """One generator a row, read ahead in blocks: the stream equals that of scalar draws.
 
@@ -100,7 +115,7 @@ class RandomExamples:
     step of many rows.
     """
 
-    BLOCK_BYTES = 512
+    BLOCK_BYTES = 256
 
     def __init__(self, num_rows: int, num_examples: int) -> None:
         """Leave the generators unseeded: entropy, unless `seed` comes first."""

@@ -5,10 +5,12 @@ Equal, value for value, to Gymnasium's `SyncVectorEnv` of N `ReReEnv`s, whose ro
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -21,7 +23,7 @@ from rere_env.groups import GroupedDynamics, GroupRows, Sync
 from rere_env.infos import spread
 from rere_env.moves import Backend
 from rere_env.rows import Allowed, Driver, OnIllegal, Rows
-from rere_env.schedule import Schedule, is_training, row_seeds
+from rere_env.schedule import Schedule, check_reset_mask, is_training, row_seeds
 from rere_env.surface import MaskStyle, Surface, TokenIds, make_surface
 from rere_env.task import GAMES, Task
 from rere_env.tokenizer import Tokenizer
@@ -120,6 +122,11 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         """Catalogue, trie, examples, prompt and reward."""
         return self._dynamics.task
 
+    @cached_property
+    def observation_space(self) -> spaces.Space[Any]:  # type: ignore[override]
+        """The space of all rows, made when asked for: its bounds weigh twice an observation."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
     @property
     def surface(self) -> Surface:
         """Spaces, token ids and the dynamics behind them."""
@@ -160,7 +167,7 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         rows: IntArray = self._all
         if options is not None and "reset_mask" in options:
             # Read, never popped: RecordEpisodeStatistics looks at it after us.
-            rows = np.flatnonzero(_check_reset_mask(options["reset_mask"], self.num_envs))
+            rows = np.flatnonzero(check_reset_mask(options["reset_mask"], self.num_envs))
         self._schedule.seed(self._schedule.groups(rows), seeds)
         self._begun = True
         infos: dict[str, Any] = {}
@@ -247,7 +254,6 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
     def _set_spaces(self) -> None:
         self.single_observation_space = self._surface.observation_space
         self.single_action_space = self._surface.action_space
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def _start(
@@ -307,11 +313,3 @@ def _find_mode(name: str | AutoresetMode) -> AutoresetMode:
         raise ValueError(
             f"`autoreset_mode` (={name!r}) must be one of {[mode.value for mode in AutoresetMode]}."
         ) from None
-
-
-def _check_reset_mask(mask: object, num_envs: int) -> BoolArray:
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (num_envs,):
-        raise TypeError(f"options['reset_mask'] must be a bool array of shape ({num_envs},).")
-    if not mask.any():
-        raise ValueError("options['reset_mask'] must choose at least one row.")
-    return mask
