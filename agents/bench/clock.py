@@ -5,14 +5,12 @@ are kept. What a side does on behalf of the benchmark alone (`Aside`) is taken o
 """
 
 import gc
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -185,7 +183,7 @@ def one_thread() -> Iterator[None]:
 def provenance() -> dict[str, Any]:
     """Return machine, versions and commit."""
     return {
-        "machine": machine() | {"processor": _processor(), "device": "cpu", "threads": 1},
+        "machine": machine() | {"device": "cpu", "threads": 1},
         "versions": package_versions(),
         "git_commit": git_commit(),
     }
@@ -199,13 +197,3 @@ def _lap(run: Callable[[], Any], aside: Aside) -> tuple[Lap, Any]:
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     lap = Lap(cpu_s=cpu - aside.cpu_s, wall_s=wall - aside.wall_s, aside_s=aside.cpu_s)
     return lap, result
-
-
-def _processor() -> str:
-    """Return the model of the CPU; where the system does not tell, its architecture."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

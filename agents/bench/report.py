@@ -34,13 +34,13 @@ GREY = "#808080"
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Return tables: ratios, then how cost grows."""
-    machine = result["machine"]
+    machine, versions = result["machine"], result["versions"]
     lines = [
         f"# rere bench {result['what']}",
         "",
-        f"{machine['processor']}, one thread, float32, torch {machine['torch']}, transformers "
-        f"{machine['transformers']}; {_catalogue(result)}. Ratios are of CPU time: median over the "
-        "rounds, lowest and highest; results were asserted equal first.",
+        f"{machine['processor']}, one thread, float32, torch {versions['torch']}, transformers "
+        f"{versions['transformers']}; {_catalogue(result)}. Ratios are of CPU time: median over "
+        "the rounds, lowest and highest; results were asserted equal first.",
         "",
         "| ratio | median | low | high | wall clock |",
         "|---|---:|---:|---:|---:|",
