@@ -122,7 +122,10 @@ class ReReAgent:
         self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
 
     def rollout(
-        self, prompts: Sequence[Sequence[int]], hidden: Sequence[IntArray] | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        hidden: Sequence[IntArray] | None = None,
+        targets: IntArray | None = None,
     ) -> Candidates:
         """Let the policy write G titles for each prompt, best first, none of the hidden ones."""
         lm = self.accelerator.unwrap_model(self.policy).eval()
@@ -134,6 +137,7 @@ class ReReAgent:
                 self.config.group_size,
                 support=self.config.support,
                 hidden=hidden,
+                targets=targets,
             )
 
     def update(self, batch: Batch, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
@@ -144,7 +148,7 @@ class ReReAgent:
         prompts = [self.task.prompt(example.history) for example in batch]
         filtered = self.task.hidden(batch)
         hidden = None if filtered is None else filtered.lists()
-        candidates = self.rollout(prompts, hidden)
+        candidates = self.rollout(prompts, hidden, batch.target_title)
         groups = judge(self.task, prompts, candidates, batch, self.config.advantage, hidden)
         signal = groups.with_signal()
         metrics = rollout_metrics(self.task, candidates, batch, groups)

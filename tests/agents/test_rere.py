@@ -17,7 +17,7 @@ from agents.lora import add_lora
 from agents.losses import grpo
 from agents.rere import ReReAgent, ReReConfig
 from agents.scoring import score_groups
-from agents.search import beam_search
+from agents.search import beam_search, sample_distinct, with_target
 from agents.training import StageSettings
 from rere_env import NO_TITLE, ReReEnv
 from rere_env.types import Batch
@@ -122,6 +122,16 @@ def test_hidden_titles_are_neither_written_nor_probable(animal_task, agent_of, s
     np.testing.assert_allclose(
         scored[np.lexsort(scored.T)], searched[np.lexsort(searched.T)], atol=1e-4
     )
+
+
+@pytest.mark.parametrize("sampler", [sample_distinct, with_target(beam_search)])
+def test_samplers_that_look_for_the_target_are_told_it(animal_task, agent_of, sampler):
+    """Each is one of the choices of an agent."""
+    recorder = Recorder(grpo())
+    agent = agent_of(group_size=3, sampler=sampler, loss=recorder.loss)
+    metrics = agent.update(animal_task.split("train"), sgd(agent), 0)
+    if sampler is not sample_distinct:
+        assert metrics["rollout/hit_rate"] == 1.0
 
 
 def test_equal_histories_keep_their_own_targets(animal_task, agent_of):
