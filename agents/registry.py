@@ -1,0 +1,175 @@
+"""Algorithms by name: what `rere train --algorithm` can train and `rere algorithms` lists.
+
+Two kinds of things are algorithms. A function that returns a `ReReConfig` says how a language
+model is trained by the main job. A class with `train(task, budget, *, seed) -> Recommender` may
+learn in any way it likes; those of other libraries are of this kind.
+
+    @register_algorithm("my-agent", summary="what it does")
+    class MyAgent:
+        def train(self, task, budget, *, seed): ...
+
+A package offers its own through the entry-point group `rere_env.algorithms`, and any importable
+object is reached as `module:name` without being registered.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from agents.budget import Budget
+from rere_env.task import Task
+from rere_env.types import Recommender
+
+if TYPE_CHECKING:
+    from agents.rere import ReReConfig
+
+__all__ = ["Algorithm", "AlgorithmInfo", "algorithms", "find_algorithm", "register_algorithm"]
+
+GROUP = "rere_env.algorithms"
+"""The entry-point group of other packages' algorithms."""
+
+Kind: TypeAlias = Literal["policy", "agent"]
+"""`policy` trains a language model by a `ReReConfig`; `agent` trains whatever it likes."""
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """Learns to recommend from a task."""
+
+    def train(self, task: Task, budget: Budget, *, seed: int) -> Recommender:
+        """Train within the budget on `task.split("train")`; return what has been learnt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmInfo:
+    """What is known of an algorithm before it is loaded.
+
+    Attributes:
+        name: As `--algorithm` takes it.
+        kind: What it trains.
+        summary: One line.
+        paper: Where it comes from, such as `arXiv 2510.12211`; "" where it is nobody's.
+        extra: The optional dependency it needs, None for those of `llm`.
+        entry: Where it is, `module:name`.
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    paper: str = ""
+    extra: str | None = None
+    entry: str = ""
+
+    def load(self) -> "Algorithm | ReReConfig":
+        """Import and make it with its defaults.
+
+        Raises:
+            ImportError: A library is missing; the message names the extra.
+        """
+        return _make(_import(self.entry))
+
+
+_REGISTERED: dict[str, AlgorithmInfo] = {}
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def register_algorithm(
+    name: str, *, summary: str, paper: str = "", extra: str | None = None
+) -> Callable[[T], T]:
+    """Return a decorator that registers a class with `train`, or a function of a `ReReConfig`.
+
+    Args:
+        name: Lower-case letters, digits, `_` and `-`.
+        summary: One line for `rere algorithms`.
+        paper: Where it comes from.
+        extra: The optional dependency it needs.
+
+    Raises:
+        ValueError: The name is taken by another, or is not one.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"`name` (={name!r}) must be of lower-case letters, digits, '_' and '-'.")
+
+    def register(made: T) -> T:
+        entry = f"{made.__module__}:{made.__qualname__}"
+        known = {**_built_in(), **_REGISTERED}.get(name)
+        if known is not None and known.entry != entry:
+            raise ValueError(f"the algorithm {name!r} is registered already, by {known.entry}.")
+        _REGISTERED[name] = AlgorithmInfo(
+            name=name, kind=_kind(made), summary=summary, paper=paper, extra=extra, entry=entry
+        )
+        return made
+
+    return register
+
+
+def algorithms() -> dict[str, AlgorithmInfo]:
+    """Return every algorithm by name: built in, of other packages, and registered here."""
+    return {**_built_in(), **{info.name: info for info in _installed()}, **_REGISTERED}
+
+
+def find_algorithm(name: str) -> AlgorithmInfo:
+    """Return the algorithm of a name, or of a `module:name`.
+
+    Raises:
+        ValueError: Nothing is called so; the message lists what is.
+        ImportError: The module cannot be imported.
+    """
+    known = algorithms()
+    if name in known:
+        return known[name]
+    if ":" in name:
+        made = _import(name)
+        for info in _REGISTERED.values():  # importing may have registered it
+            if _import(info.entry) is made:
+                return info
+        first = (getattr(made, "__doc__", None) or "").strip().partition("\n")[0]
+        return AlgorithmInfo(name=name, kind=_kind(made), summary=first, entry=name)
+    raise ValueError(
+        f"`algorithm` (={name!r}) must be a `module:name` or one of {sorted(known)}; "
+        "`rere algorithms` says what they are."
+    )
+
+
+def _built_in() -> dict[str, AlgorithmInfo]:
+    from agents.algorithms import BUILT_IN  # it names them by strings and imports nothing
+
+    return {info.name: info for info in BUILT_IN}
+
+
+def _installed() -> Iterator[AlgorithmInfo]:
+    for point in entry_points(group=GROUP):
+        made = point.load()
+        first = (getattr(made, "__doc__", None) or "").strip().partition("\n")[0]
+        yield AlgorithmInfo(name=point.name, kind=_kind(made), summary=first, entry=point.value)
+
+
+def _import(entry: str) -> Any:  # noqa: ANN401 - whatever bears the name
+    module, _, name = entry.partition(":")
+    made = importlib.import_module(module)
+    for part in name.split("."):
+        if not hasattr(made, part):
+            raise ImportError(f"`algorithm` (={entry!r}): {made!r} has nothing named {part!r}.")
+        made = getattr(made, part)
+    return made
+
+
+def _kind(made: Any) -> Kind:  # noqa: ANN401
+    return "agent" if hasattr(made, "train") else "policy"
+
+
+def _make(made: Any) -> "Algorithm | ReReConfig":  # noqa: ANN401
+    from agents.rere import ReReConfig
+
+    value = made() if callable(made) else made
+    if not isinstance(value, ReReConfig | Algorithm):
+        raise TypeError(
+            f"{made!r} makes a {type(value).__name__}; an algorithm is a class with "
+            "`train(task, budget, *, seed)`, or a function that returns a ReReConfig."
+        )
+    return value
