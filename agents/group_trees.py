@@ -12,6 +12,7 @@ titles are hidden is no choice.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from rere_env.catalogue import TitleTokens
 from rere_env.trie import Trie
 from rere_env.types import NO_TITLE, BoolArray, IntArray
 
-__all__ = ["GroupTrees", "group_sizes", "plan_groups"]
+__all__ = ["GroupTrees", "group_sizes", "longest_kept", "num_kept", "plan_groups"]
 
 Int64 = NDArray[np.int64]
 
@@ -123,6 +124,25 @@ def group_sizes(
     paths = _Paths(trie, titles, support, _Shown(trie, len(prompts), hidden))
     row, _ = paths.read_nodes()
     return np.array([len(prompt) for prompt in prompts]) + np.bincount(row, minlength=len(prompts))
+
+
+def num_kept(
+    trie: Trie,
+    titles: IntArray,
+    support: Support = "catalogue",
+    hidden: Sequence[IntArray] | None = None,
+) -> Int64:
+    """Return how many tokens of each title [B, G] are kept, 0 for `NO_TITLE`; `hidden` has B."""
+    keep = _Paths(trie, titles, support, _Shown(trie, len(titles), hidden)).keep
+    count: Int64 = keep.sum(axis=1).reshape(titles.shape)
+    return count
+
+
+@lru_cache(maxsize=4)
+def longest_kept(trie: Trie, support: Support = "catalogue") -> int:
+    """Return the number of kept tokens of the catalogue's longest title, nothing hidden."""
+    blocks = np.array_split(np.arange(trie.num_titles), -(-trie.num_titles // 65_536))
+    return max(int(num_kept(trie, block[None], support).max()) for block in blocks)
 
 
 class _Shown:

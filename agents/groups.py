@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.types import Advantage, Candidates
+from agents.group_trees import longest_kept, num_kept
+from agents.types import Advantage, Candidates, StepTotals, Support
 from rere_env.rewards import hit, reward_terms
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, IntArray
@@ -26,7 +27,7 @@ class Groups:
         rewards: [B, G] float32.
         advantages: [B, G] float32.
         is_target: [B, G] bool.
-        num_candidates: Titles written in the whole step, whichever of its groups these are.
+        totals: Of the whole step, whichever of its groups these are.
         hidden: B arrays of title ids that the task's filter hides; None: no filter.
     """
 
@@ -35,7 +36,7 @@ class Groups:
     rewards: Tensor
     advantages: Tensor
     is_target: Tensor
-    num_candidates: int
+    totals: StepTotals
     hidden: Sequence[IntArray] | None = None
 
     def with_signal(self) -> NDArray[np.int64]:
@@ -51,7 +52,7 @@ class Groups:
             rewards=self.rewards[index],
             advantages=self.advantages[index],
             is_target=self.is_target[index],
-            num_candidates=self.num_candidates,
+            totals=self.totals,
             hidden=self.hidden and [self.hidden[row] for row in rows.tolist()],
         )
 
@@ -63,6 +64,7 @@ def judge(
     batch: Batch,
     advantage: Advantage,
     hidden: Sequence[IntArray] | None = None,
+    support: Support = "catalogue",
 ) -> Groups:
     """Reward candidates; empty slots (always last) get 0 and are left out of the advantage."""
     titles = candidates.titles
@@ -80,7 +82,12 @@ def judge(
         rewards=torch.from_numpy(rewards),
         advantages=advantages,
         is_target=torch.from_numpy((titles == batch.target_title[:, None]) & is_title),
-        num_candidates=int(is_title.sum()),
+        totals=StepTotals(
+            num_groups=len(titles),
+            num_candidates=int(is_title.sum()),
+            num_tokens=int(num_kept(task.trie, titles, support, hidden).sum()),
+            longest_title=longest_kept(task.trie, support),
+        ),
         hidden=hidden,
     )
 

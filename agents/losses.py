@@ -27,8 +27,8 @@ def grpo(*, beta: float = 1e-3, kl: Literal["exact", "k3"] = "exact") -> Loss:
         ratio = torch.exp(inputs.logprobs - inputs.logprobs.detach())
         gain = ratio * inputs.advantages[..., None]
         divergence = _divergence(inputs, kl)
-        policy = -sequence_mean(gain, inputs.mask).sum() / inputs.num_candidates
-        penalty = sequence_mean(divergence, inputs.mask).sum() / inputs.num_candidates
+        policy = -sequence_mean(gain, inputs.mask).sum() / inputs.totals.num_candidates
+        penalty = sequence_mean(divergence, inputs.mask).sum() / inputs.totals.num_candidates
         metrics = {"loss/policy": policy.detach(), "loss/kl": penalty.detach()}
         return policy + beta * penalty, metrics
 

@@ -73,6 +73,9 @@ class AlgorithmInfo:
         return _make(_import(self.entry))
 
 
+BUILT_IN: tuple[AlgorithmInfo, ...] = ()
+"""The presets of `agents.algorithms`, and the agents of RL libraries."""
+
 _REGISTERED: dict[str, AlgorithmInfo] = {}
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -137,8 +140,6 @@ def find_algorithm(name: str) -> AlgorithmInfo:
 
 
 def _built_in() -> dict[str, AlgorithmInfo]:
-    from agents.algorithms import BUILT_IN  # it names them by strings and imports nothing
-
     return {info.name: info for info in BUILT_IN}
 
 

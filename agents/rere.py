@@ -221,7 +221,7 @@ class ReReAgent:
             advantages=groups.advantages.to(device),
             rewards=groups.rewards.to(device),
             is_target=groups.is_target.to(device),
-            num_candidates=groups.num_candidates,
+            totals=groups.totals,
             exact_kl=exact_kl(policy, reference),
         )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 from rere_env.types import IntArray
 
-__all__ = ["Advantage", "Candidates", "Loss", "LossInputs", "Sampler", "Support"]
+__all__ = ["Advantage", "Candidates", "Loss", "LossInputs", "Sampler", "StepTotals", "Support"]
 
 Support = Literal["catalogue", "vocabulary"]
 """Over which tokens a policy's probabilities sum to one: the legal ones, or all."""
@@ -28,11 +28,14 @@ class Candidates:
         logprobs: [B, G] float32 log-probability of each title, -inf in empty slots.
         certified: [B] bool, True where no title outside is more probable than one inside; None
             where the method cannot tell.
+        num_illegal: [B] int64, of the B * G that were written those that are no title; None where
+            only titles can be written.
     """
 
     titles: NDArray[np.int64]
     logprobs: NDArray[np.float32]
     certified: NDArray[np.bool_] | None = None
+    num_illegal: NDArray[np.int64] | None = None
 
 
 class Sampler(Protocol):
@@ -65,6 +68,23 @@ class Sampler(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTotals:
+    """What the means of a loss divide by. Groups without signal count.
+
+    Attributes:
+        num_groups: Prompts of the optimiser step.
+        num_candidates: Titles written for them.
+        num_tokens: Kept tokens of those titles.
+        longest_title: Kept tokens of the catalogue's longest title.
+    """
+
+    num_groups: int
+    num_candidates: int
+    num_tokens: int
+    longest_title: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LossInputs:
     """What a loss sees: groups of candidates whose tokens have log-probabilities.
@@ -77,8 +97,7 @@ class LossInputs:
         advantages: [B, G].
         rewards: [B, G].
         is_target: [B, G] bool.
-        num_candidates: Candidates rolled out in the whole optimiser step: the denominator of a
-            mean, whatever part of the step these groups are. Groups without signal count.
+        totals: Of the whole optimiser step, whatever part of it these groups are.
         exact_kl: [B, G, T] KL(policy || reference) over the legal tokens of each decision, with
             gradient; None where it is not known (`support="vocabulary"`).
     """
@@ -90,7 +109,7 @@ class LossInputs:
     advantages: "Tensor"
     rewards: "Tensor"
     is_target: "Tensor"
-    num_candidates: int
+    totals: StepTotals
     exact_kl: "Tensor | None" = None
 
 

@@ -86,7 +86,9 @@ class Updates:
             rewards=some.rewards[:, :num_titles],
             advantages=some.advantages[:, :num_titles],
             is_target=some.is_target[:, :num_titles],
-            num_candidates=num_users * num_titles,
+            totals=replace(
+                some.totals, num_groups=num_users, num_candidates=num_users * num_titles
+            ),
         )
         return replace(self, examples=self.examples.take(slice(num_users)), groups=groups)
 
@@ -109,7 +111,7 @@ class Updates:
                 advantages=some.advantages,
                 rewards=some.rewards,
                 is_target=some.is_target,
-                num_candidates=some.num_candidates,
+                totals=some.totals,
                 exact_kl=exact_kl(scores, anchor),
             )
             loss, _ = loss_of(inputs)

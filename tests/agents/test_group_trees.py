@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.group_trees import group_sizes, plan_groups
+from agents.group_trees import group_sizes, longest_kept, num_kept, plan_groups
 from rere_env import NO_TITLE
 
 SUPPORTS = ("catalogue", "vocabulary")
@@ -120,3 +120,17 @@ def test_every_prompt_has_its_own_hidden_titles(few_titles):
         plan_groups(
             few_titles.trie, few_titles.tokens, [[9], [8]], np.array([[4], [4]]), hidden=[[1]]
         )
+
+
+def test_num_kept_counts_what_a_plan_keeps(animal_task):
+    """The counts are those of the plan's mask, whatever the support."""
+    titles = np.array([[0, 3, NO_TITLE], [2, 1, 0]])
+    for support in ("catalogue", "vocabulary"):
+        plan = plan_groups(
+            animal_task.trie, animal_task.title_tokens, [[1], [1, 2]], titles, support
+        )
+        np.testing.assert_array_equal(
+            num_kept(animal_task.trie, titles, support), plan.mask.sum(axis=2)
+        )
+        every = num_kept(animal_task.trie, np.arange(animal_task.trie.num_titles)[None], support)
+        assert longest_kept(animal_task.trie, support) == every.max()

@@ -31,7 +31,7 @@ def test_rewards_and_targets_are_those_of_the_titles(judged):
     expected = [[penalties[0], 1, penalties[2]], [0, 0, 0], [1, pair, 0]]
     np.testing.assert_allclose(groups.rewards, expected, atol=1e-6)
     assert groups.is_target.tolist() == [[False, True, False], [False] * 3, [True, False, False]]
-    assert groups.num_candidates == 8
+    assert groups.totals.num_candidates == 8
 
 
 def test_advantages_compare_what_is_there(judged):
@@ -53,7 +53,7 @@ def test_groups_with_signal_can_be_taken(judged):
     assert taken.prompts == [[7], [9]]
     assert taken.titles.tolist() == [[7, 0, NO_TITLE], [0, 2, 1]]
     torch.testing.assert_close(taken.advantages, groups.advantages[[2, 0]])
-    assert taken.num_candidates == 8
+    assert taken.totals.num_candidates == 8
 
 
 def test_rollout_metrics_are_means_over_the_prompts(animal_task, judged):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.losses import grpo, k3, log_ratio_percentile, sequence_mean
-from agents.types import LossInputs
+from agents.types import LossInputs, StepTotals
 
 MASK = torch.tensor([[[True, True], [True, False]]])
 
@@ -24,7 +24,12 @@ def inputs_of(logprobs, *, reference=None, kl=None, num_candidates=4):
         advantages=torch.tensor([[2.0, -1.0]]),
         rewards=torch.zeros(1, 2),
         is_target=torch.zeros(1, 2, dtype=torch.bool),
-        num_candidates=num_candidates,
+        totals=StepTotals(
+            num_groups=num_candidates // 2,
+            num_candidates=num_candidates,
+            num_tokens=3 * num_candidates // 2,
+            longest_title=3,
+        ),
         exact_kl=None if kl is None else torch.tensor(kl),
     )
 
@@ -87,7 +92,7 @@ def test_parts_of_a_step_add_up():
                 "exact_kl",
             )
         },
-        num_candidates=4,
+        totals=inputs.totals,
     )
     assert grpo()(twice)[0].item() == pytest.approx(2 * whole.item())
 

@@ -213,7 +213,7 @@ def test_a_catalogue_smaller_than_the_group_trains_on_what_there_is(animal_task,
         assert (recorder.candidates[0].titles[:, 8:] == NO_TITLE).all()
         inputs = recorder.inputs[0]
         assert not inputs.mask[:, 8:].any()
-        assert inputs.num_candidates == 6 * 8
+        assert inputs.totals.num_candidates == 6 * 8
         found[group_size] = (metrics, inputs)
     eight, sixteen = found[8][1], found[16][1]
     for name in ("rewards", "advantages", "logprobs"):
@@ -230,7 +230,7 @@ def test_the_mean_is_over_all_candidates_rolled_out(animal_task, agent_of):
     trained = sum(len(inputs.rewards) for inputs in recorder.inputs)
     assert 0 < trained < 6
     assert metrics["rollout/signal_share"] == pytest.approx(trained / 6)
-    assert all(inputs.num_candidates == 30 for inputs in recorder.inputs)
+    assert all(inputs.totals.num_candidates == 30 for inputs in recorder.inputs)
     assert all((inputs.advantages != 0).any(-1).all() for inputs in recorder.inputs)
 
 
