@@ -24,7 +24,7 @@ from rere_env.task import Task
 from rere_env.types import Recommender
 
 if TYPE_CHECKING:
-    from agents.rere import ReReConfig
+    from agents.rere_config import ReReConfig
 
 __all__ = ["Algorithm", "AlgorithmInfo", "algorithms", "find_algorithm", "register_algorithm"]
 
@@ -165,7 +165,7 @@ def _kind(made: Any) -> Kind:  # noqa: ANN401
 
 
 def _make(made: Any) -> "Algorithm | ReReConfig":  # noqa: ANN401
-    from agents.rere import ReReConfig
+    from agents.rere_config import ReReConfig
 
     value = made() if callable(made) else made
     if not isinstance(value, ReReConfig | Algorithm):

@@ -37,6 +37,34 @@ class Candidates:
     certified: NDArray[np.bool_] | None = None
     num_illegal: NDArray[np.int64] | None = None
 
+    def take(self, rows: IntArray) -> "Candidates":
+        """Select prompts."""
+
+        def of(values: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if values is None else values[rows]
+
+        return Candidates(
+            titles=self.titles[rows],
+            logprobs=self.logprobs[rows],
+            certified=of(self.certified),
+            num_illegal=of(self.num_illegal),
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Candidates]") -> "Candidates":
+        """Return the candidates of several batches of prompts, one after the other."""
+
+        def every(name: str) -> Any:  # noqa: ANN401 - an array, or nothing
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else np.concatenate(values)
+
+        return cls(
+            titles=every("titles"),
+            logprobs=every("logprobs"),
+            certified=every("certified"),
+            num_illegal=every("num_illegal"),
+        )
+
 
 class Sampler(Protocol):
     """Writes G titles for each of B prompts: the searches and samplers of `agents.search`."""
