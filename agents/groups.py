@@ -12,7 +12,7 @@ from agents.group_trees import longest_kept, num_kept
 from agents.types import Advantage, Candidates, StepTotals, Support
 from rere_env.rewards import hit, reward_terms
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch, IntArray
+from rere_env.types import NO_TITLE, Batch, BoolArray, IntArray
 
 __all__ = ["Groups", "joined", "judge", "rollout_metrics"]
 
@@ -42,12 +42,16 @@ class Groups:
     hidden: Sequence[IntArray] | None = None
 
     def with_signal(self) -> NDArray[np.int64]:
-        """Return the groups that have an advantage other than 0."""
-        return np.flatnonzero((self.advantages != 0).any(dim=1).numpy())
+        """Return the groups in which a title that decides something has an advantage."""
+        return np.flatnonzero(self._has_signal())
 
     def without_signal(self) -> NDArray[np.int64]:
-        """Return the groups all of whose advantages are 0."""
-        return np.flatnonzero((self.advantages == 0).all(dim=1).numpy())
+        """Return the other groups."""
+        return np.flatnonzero(~self._has_signal())
+
+    def _has_signal(self) -> BoolArray:
+        moves: BoolArray = ((self.advantages.numpy() != 0) & (self.num_kept > 0)).any(axis=1)
+        return moves
 
     def take(self, rows: IntArray | Sequence[int]) -> "Groups":
         """Select groups as a part of the step: its totals stay."""
