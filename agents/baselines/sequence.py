@@ -82,12 +82,12 @@ def sequences(task: Task, examples: Batch) -> Sequences:
     place = np.arange(whole.shape[1])
     same = (whole[:-1] == whole[1:]) | (place > length[:-1, None])
     grows = same.all(axis=1) & (user[:-1] == user[1:])
-    ends = np.append(~grows, True)[: len(whole)]
+    ends = np.append(~grows, True)
     sequence = np.cumsum(ends) - ends  # of each row
     weights = np.zeros((int(ends.sum()), history.shape[1] + 1), np.float32)
     np.add.at(weights, (sequence, length), 1.0)  # by where the target stands
     targets = np.where(weights[:, 1:] > 0, whole[ends][:, 1:] - 1, 0)
-    titles = whole[ends][:, :-1]
+    titles = np.where(place[:-1] < length[ends][:, None], whole[ends][:, :-1], NOTHING)
     return Sequences(titles=titles, targets=targets, weights=weights[:, 1:])
 
 
@@ -111,7 +111,8 @@ class SequenceRecommender(nn.Module):
             seed: Of the weights.
         """
         super().__init__()
-        self._task, self.options = task, options
+        self.task, self.options = task, options
+        self.num_steps = 0  # made in training
         num_titles = task.catalogue.num_titles
         self.embedding = nn.Embedding(num_titles + 1, hidden_size, padding_idx=NOTHING)
         nn.init.normal_(
@@ -159,13 +160,13 @@ class SequenceRecommender(nn.Module):
                 f"to choose the epoch by (got {len(valid)})."
             )
         settings = settings or FitSettings()
-        counts = interaction_counts(examples, self._task.catalogue.num_items)
-        bought = best_item_scores(counts[None], self._task.catalogue.item_title)[0]
+        counts = interaction_counts(examples, self.task.catalogue.num_items)
+        bought = best_item_scores(counts[None], self.task.catalogue.item_title)[0]
         with torch.no_grad():
             self.bias.copy_(torch.from_numpy(np.log(bought + 1.0)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            _Fit(self, sequences(self._task, examples), valid, settings, seed).run(budget, progress)
+            _Fit(self, sequences(self.task, examples), valid, settings, seed).run(budget, progress)
         return self.eval()
 
     def scores(self, examples: Batch) -> NDArray[np.float32]:
@@ -188,7 +189,7 @@ class SequenceRecommender(nn.Module):
         for start in range(0, len(examples), ROWS_PER_BLOCK):
             batch = examples.take(slice(start, start + ROWS_PER_BLOCK))
             scores = self.scores(batch).astype(np.float64)
-            hide(scores, self._task, batch)
+            hide(scores, self.task, batch)
             titles[start : start + len(batch)] = top_titles(scores, k)
         return titles
 
@@ -197,7 +198,7 @@ class SequenceRecommender(nn.Module):
         form = {
             "model": type(self).__name__,
             "options": self.options,
-            "catalogue": self._task.catalogue.content_hash(),
+            "catalogue": self.task.catalogue.content_hash(),
         }
         with replace_folder(folder) as new:
             save_model(self, str(new / "model.safetensors"))
@@ -224,11 +225,11 @@ class SequenceRecommender(nn.Module):
         return model.eval()
 
     def _inputs(self, examples: Batch) -> Tensor:
-        history, length = examples.history, self._task.history_length
+        history, length = examples.history, self.task.history_length
         if history.shape[1] > length and (history[:, length:] != NO_ITEM).any():
             raise ValueError(f"a history is longer than `history_length` (={length}) of the task.")
         history = history[:, :length]
-        titles = np.where(history == NO_ITEM, -1, self._task.catalogue.item_title[history]) + 1
+        titles = np.where(history == NO_ITEM, -1, self.task.catalogue.item_title[history]) + 1
         return torch.from_numpy(titles.astype(np.int64))
 
 
@@ -252,20 +253,20 @@ class _Fit:
 
     def run(self, budget: Budget | None, progress: bool) -> None:
         meter = None if budget is None else budget.start()
-        best, best_epoch, step = self.validate(), -1, 0
+        best, best_epoch = self.validate(), -1
         kept = _copy(self.model)
         bar = tqdm(range(self.settings.epochs), type(self.model).__name__, disable=not progress)
         for epoch in bar:
             for rows in self.batches():
-                if meter is not None and meter.over(step):
+                if _over(meter, self.model.num_steps):
                     break
                 self.step(rows)
-                step += 1
+                self.model.num_steps += 1
             found = self.validate()
             if found > best:
                 best, best_epoch, kept = found, epoch, _copy(self.model)
             bar.set_postfix(ndcg=f"{found:.4f}", best=f"{best:.4f}")
-            if epoch - best_epoch > self.settings.patience or _over(meter, step):
+            if epoch - best_epoch > self.settings.patience or _over(meter, self.model.num_steps):
                 break
         bar.close()
         self.model.load_state_dict(kept)
