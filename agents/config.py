@@ -27,7 +27,10 @@ class TrainConfig:
         precision: `bf16` is for GPUs.
         seed: Of weights and data order.
         support: What the policy's probabilities are normalised over.
-        reward: A name of `rere_env.rewards.REWARDS`.
+        reward: A sum of `rere`, `hit`, `rank`, `rank_literal`, `semantic`, `collaborative`,
+            `collaborative_softmax` and `collaborative_min_max`, such as `rere+0.1*semantic`.
+        sentence_encoder: A Hugging Face folder or hub id that gives titles their meaning in
+            `semantic`; default: the token embeddings of the policy that RL starts from.
         sft_epochs: Overrides the preset; 0 starts RL from the model as it is.
         rl_steps: Overrides the preset.
         prompts_per_step: Overrides the preset.
@@ -55,6 +58,7 @@ class TrainConfig:
     seed: int = 0
     support: Support = "catalogue"
     reward: str = "rere"
+    sentence_encoder: str | None = None
     sft_epochs: int | None = None
     rl_steps: int | None = None
     prompts_per_step: int | None = None

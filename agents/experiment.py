@@ -27,6 +27,8 @@ from agents.memory import checkpoint_activations
 from agents.presets import Preset
 from agents.recommender import LMRecommender
 from agents.rere import ReReConfig
+from agents.reward_names import parse_reward
+from agents.reward_parts import RewardParts
 from agents.runs import Progress, RunFolder
 from agents.training import fit
 from rere_env.datasets import Dataset
@@ -40,6 +42,7 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     """Run the main job from the start; return the run's folder."""
     dataset = load_data(config.data, config.history_length)
     _check_split(dataset, config.train_split)
+    parse_reward(config.reward)
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
     accelerator = make_accelerator(config)  # what is impossible fails before anything is written
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
@@ -123,7 +126,23 @@ class _Experiment:
         return self.run.path
 
     def _task(self, backbone: Backbone) -> Task:
-        return _make_task(self.config, self.dataset, backbone)
+        task = _make_task(self.config, self.dataset, backbone)
+        return self._rewarded(task, backbone) if self.progress.stage == "rl" else task
+
+    def _rewarded(self, task: Task, backbone: Backbone) -> Task:
+        """Make the reward; one process trains what it needs, the others load that."""
+        parts = RewardParts(
+            task=task,
+            backbone=backbone,
+            examples=self._train_examples(task),
+            folder=self.run.path / "rewards",
+            sentence_encoder=self.config.sentence_encoder,
+            seed=self.config.seed,
+            device=self.accelerator.device,
+            progress=self.accelerator.is_main_process,
+        )
+        with self.accelerator.main_process_first():
+            return task.with_reward(parts.make(self.config.reward))
 
     def _trainable(self, backbone: Backbone) -> Backbone:
         """Make of a model what is trained: all of it, or an adapter."""
@@ -210,7 +229,7 @@ class _Experiment:
 
 
 def _make_task(config: TrainConfig, dataset: Dataset, backbone: Backbone) -> Task:
-    task = backbone.task(dataset, reward=config.reward, exclude=config.filter())
+    task = backbone.task(dataset, exclude=config.filter())
     return fit_prompts(task, context_length(backbone.model), config.on_long_prompt)
 
 
