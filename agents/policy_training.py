@@ -16,7 +16,7 @@ from agents.backbones import Backbone, load_backbone
 from agents.budget import Budget, Meter
 from agents.learners import ReReLearner
 from agents.presets import StageSettings
-from agents.recommender import LMRecommender
+from agents.recommender import LMRecommender, final_search
 from agents.registry import Algorithm, AlgorithmInfo
 from agents.rere_config import ReReConfig
 from agents.training import cosine_schedule
@@ -109,7 +109,7 @@ def train_policy(
     recommender = LMRecommender(
         task,
         learner.language_model,
-        search="exact" if config.support == "catalogue" else "parity",
+        search=final_search(config.support),
         support=config.support,
     )
     best = _Best(recommender, validate)

@@ -24,7 +24,7 @@ class RewardParts:
     Attributes:
         task: Catalogue, filter and validation split.
         backbone: The policy that RL starts from; its token embeddings are the default meaning of
-            titles.
+            titles. None where no language model is trained.
         examples: What the sequence model of `collaborative` learns.
         folder: Where that model is kept: what is there is loaded, not trained again.
         sentence_encoder: A model that gives titles their meaning instead of the policy.
@@ -34,7 +34,7 @@ class RewardParts:
     """
 
     task: Task
-    backbone: Backbone
+    backbone: Backbone | None
     examples: Batch
     folder: Path
     sentence_encoder: str | None = None
@@ -47,9 +47,18 @@ class RewardParts:
         return make_reward(text, self.embeddings, self.scores_of)
 
     def embeddings(self) -> NDArray[np.float32]:
-        """Return what titles mean, [titles, D]."""
+        """Return what titles mean, [titles, D].
+
+        Raises:
+            ValueError: There is neither a policy nor an encoder.
+        """
         titles = self.task.catalogue.titles
         if self.sentence_encoder is None:
+            if self.backbone is None:
+                raise ValueError(
+                    "`reward` (of which `semantic` is a term) needs `sentence_encoder` (=None) "
+                    "where no language model is trained; give --sentence-encoder."
+                )
             return token_embeddings(self.backbone.model, self.backbone.tokenizer, titles)
         return sentence_embeddings(
             self.sentence_encoder, titles, device=self.device, progress=self.progress

@@ -13,7 +13,33 @@ if TYPE_CHECKING:
 
 from rere_env.types import IntArray
 
-__all__ = ["Advantage", "Candidates", "Loss", "LossInputs", "Sampler", "StepTotals", "Support"]
+__all__ = [
+    "Advantage",
+    "AdvantageName",
+    "Candidates",
+    "Loss",
+    "LossInputs",
+    "Sampler",
+    "SamplerName",
+    "StepTotals",
+    "Support",
+]
+
+AdvantageName = Literal[
+    "group_normalized", "group_centered", "leave_one_out", "batch_centered", "raw", "windowed"
+]
+"""The name of an advantage, as `rere train --advantage` takes it."""
+
+SamplerName = Literal[
+    "beam",
+    "radix",
+    "exact",
+    "sample",
+    "sample_distinct",
+    "beam_with_target",
+    "sample_with_target",
+]
+"""The name of a sampler, as `rere train --sampler` takes it."""
 
 Support = Literal["catalogue", "vocabulary"]
 """Over which tokens a policy's probabilities sum to one: the legal ones, or all."""
