@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.advantages import group_centered, group_normalized
@@ -79,6 +79,7 @@ def evaluated(loss, inputs):
 
 
 @each_loss
+@settings(max_examples=30)
 @given(inputs=steps(), junk=st.floats(-30, 30))
 def test_padding_never_matters(loss, inputs, junk):
     """Neither to the loss nor to its metrics, and it gets no gradient."""
@@ -94,6 +95,7 @@ def test_padding_never_matters(loss, inputs, junk):
 
 
 @each_loss
+@settings(max_examples=30)
 @given(inputs=steps())
 def test_parts_of_a_step_add_up(loss, inputs):
     """The denominators are the whole step's: group by group, losses and metrics sum to the same."""
