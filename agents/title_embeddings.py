@@ -1,12 +1,12 @@
 """What titles mean, as vectors: from the policy's own tokens, or from any sentence encoder."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
@@ -25,7 +25,8 @@ def token_embeddings(
         tokenizer: Its own.
         titles: Texts, each of at least one token.
     """
-    table = model.get_input_embeddings().weight.detach().float().cpu()
+    embedding = cast(nn.Embedding, model.get_input_embeddings())
+    table = embedding.weight.detach().float().cpu()
     rows = [tokenizer.encode(title) for title in titles]
     length = torch.tensor([len(row) for row in rows])
     tokens = torch.tensor([token for row in rows for token in row])

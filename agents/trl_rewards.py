@@ -84,12 +84,15 @@ class _TRLReward:
         if not isinstance(paid, Sequence | np.ndarray) or len(paid) != count:
             got = f"{len(paid)} values" if isinstance(paid, Sequence) else repr(paid)
             raise ValueError(f"{self.__name__} must return a list of {count} numbers; got {got}.")
-        if self._none_as is None and any(value is None for value in paid):
-            raise ValueError(
-                f"{self.__name__} returned None for a completion; return a number for each, or "
-                "say what None is paid: `none_as=0.0`."
-            )
-        return [self._none_as if value is None else float(value) for value in paid]
+        none_as = self._none_as
+        if none_as is None:
+            if any(value is None for value in paid):
+                raise ValueError(
+                    f"{self.__name__} returned None for a completion; return a number for each, "
+                    "or say what None is paid: `none_as=0.0`."
+                )
+            none_as = 0.0
+        return [none_as if value is None else float(value) for value in paid]
 
 
 def _prompt_text(task: Task, history: Sequence[int]) -> str:

@@ -188,7 +188,7 @@ class _Collaborative:
     def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
         scores = np.asarray(self._scores_of(batch), np.float64)  # [B, titles]
         is_title = titles != NO_TITLE
-        chosen = np.take_along_axis(scores, np.where(is_title, titles, 0), axis=1)
+        chosen: FloatArray = np.take_along_axis(scores, np.where(is_title, titles, 0), axis=1)
         if self._scale == "softmax":
             top = scores.max(axis=1, keepdims=True)
             chosen = np.exp(chosen - top) / np.exp(scores - top).sum(axis=1, keepdims=True)
@@ -202,7 +202,8 @@ def _min_max(values: FloatArray, counted: BoolArray) -> FloatArray:
     least = np.where(counted, values, np.inf).min(axis=1, keepdims=True)
     most = np.where(counted, values, -np.inf).max(axis=1, keepdims=True)
     above = np.where(counted, values - least, 0.0)
-    return np.divide(above, most - least, out=np.zeros_like(above), where=most > least)
+    place: FloatArray = np.divide(above, most - least, out=np.zeros_like(above), where=most > least)
+    return place
 
 
 rere: Reward = weighted_sum((1.0, hit), (1.0, rank))

@@ -21,7 +21,7 @@ class SASRec(SequenceRecommender):
         task: Task,
         *,
         hidden_size: int = 64,
-        num_layers: int = 2,
+        num_layers: int = 1,
         num_heads: int = 2,
         dropout: float = 0.3,
         seed: int = 0,

@@ -48,7 +48,7 @@ class FitSettings:
 
     epochs: int = 60
     batch_size: int = 128
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 0.01
     patience: int = 3
 
@@ -94,8 +94,10 @@ def sequences(task: Task, examples: Batch) -> Sequences:
 class SequenceRecommender(nn.Module):
     """Ranks titles by the scores of a sequence model.
 
-    The score of a title is the product of its embedding with the state after the history, plus a
-    bias that starts as the logarithm of how often the title was bought.
+    The score of a title is the product of its output embedding with the state after the history,
+    plus a bias that starts as the logarithm of how often the title was bought. The papers' models
+    read and score with one table, so a title looks most like itself, which is seldom bought again;
+    with two tables the built-in world is learnt better and in fewer epochs.
     """
 
     def __init__(
@@ -115,9 +117,10 @@ class SequenceRecommender(nn.Module):
         self.num_steps = 0  # made in training
         num_titles = task.catalogue.num_titles
         self.embedding = nn.Embedding(num_titles + 1, hidden_size, padding_idx=NOTHING)
-        nn.init.normal_(
-            self.embedding.weight, std=0.02, generator=torch.Generator().manual_seed(seed)
-        )
+        self.output = nn.Parameter(torch.empty(num_titles, hidden_size))
+        generator = torch.Generator().manual_seed(seed)
+        for table in (self.embedding.weight, self.output):
+            nn.init.normal_(table, std=0.02, generator=generator)
         with torch.no_grad():
             self.embedding.weight[NOTHING] = 0.0
         self.bias = nn.Parameter(torch.zeros(num_titles))
@@ -132,7 +135,7 @@ class SequenceRecommender(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """Return the scores [..., titles] of states [..., D]."""
-        return functional.linear(states, self.embedding.weight[1:], self.bias)
+        return functional.linear(states, self.output, self.bias)
 
     def fit(
         self,

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.baselines.gru4rec import GRU4Rec
 from agents.baselines.sasrec import SASRec
 from agents.baselines.sequence import FitSettings, sequences
 from agents.budget import Budget
@@ -75,12 +76,13 @@ def test_sequences_ask_exactly_what_the_examples_ask(toy, rows):
     assert sorted(asked) == sorted((tuple(items), target) for _, items, target in rows)
 
 
-@pytest.mark.parametrize("make", [copy_last, successor])
-def test_sasrec_learns_what_follows(make):
+@pytest.mark.parametrize("model_class", [SASRec, GRU4Rec])
+@pytest.mark.parametrize("world", [copy_last, successor])
+def test_a_model_learns_what_follows(world, model_class):
     """On a world without noise every target is found first."""
-    task = make().task
+    task = world().task
     rows = task.split("train")
-    model = SASRec(task, hidden_size=32, num_layers=1).fit(
+    model = model_class(task, hidden_size=32, num_layers=1, dropout=0.2).fit(
         rows, rows, settings=QUICK, progress=False
     )
     done = evaluate(model, task, rows, ks=(1,), progress=False, num_resamples=0)
