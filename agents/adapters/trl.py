@@ -21,9 +21,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+try:
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+except ImportError as error:
+    raise ImportError('agents.adapters.trl needs TRL: pip install "rere-env[trl]".') from error
+
 import numpy as np
 import torch
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
 
 from agents.adapters.trl_rows import (
     COLUMNS,
@@ -43,12 +55,6 @@ from agents.torch_trie import TorchTrie
 from agents.types import Sampler, Support
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, IntArray
-
-try:
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-except ImportError as error:
-    raise ImportError('agents.adapters.trl needs TRL: pip install "rere-env[trl]".') from error
 
 __all__ = ["TRLGRPO", "prompt_dataset", "reward_function", "rollout_function"]
 
@@ -185,6 +191,7 @@ class TRLGRPO:
                 callbacks=[_StopInTime(meter)],
                 args=self._arguments(folder, budget, seed),
             )
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model).eval()
         return LMRecommender(task, LanguageModel(model), support="vocabulary")
