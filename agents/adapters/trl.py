@@ -23,7 +23,7 @@ from typing import Any
 
 try:
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]  # exported lazily
 except ImportError as error:
     raise ImportError('agents.adapters.trl needs TRL: pip install "rere-env[trl]".') from error
 
@@ -106,11 +106,14 @@ class _Rollout:
     @torch.no_grad()
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         """Write titles for B prompts, each of which stands G times in a row."""
-        is_training = trainer.model.training
-        size = trainer.num_generations if is_training else trainer.num_generations_eval
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        is_training = model.training
+        size: int = trainer.num_generations
+        if not is_training:
+            size = trainer.num_generations_eval or size
         texts = [prompts[row] for row in first_rows(prompts, size)]
         prompt_ids = [list(ids) for ids in self._tokenizer(texts)["input_ids"]]
-        lm, trie = self._wrap(trainer.accelerator.unwrap_model(trainer.model))
+        lm, trie = self._wrap(model)
         lm.eval()
         with trainer.accelerator.autocast():
             found = self.sampler(
@@ -172,7 +175,7 @@ class TRLGRPO:
     model: str = "scratch:nano"
     group_size: int = 8
     num_prompts: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     sampler: Sampler = beam_search
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -216,7 +219,7 @@ class TRLGRPO:
         return GRPOConfig(output_dir=folder, **(chosen | self.options))
 
 
-class _StopInTime(TrainerCallback):  # type: ignore[misc]  # untyped
+class _StopInTime(TrainerCallback):
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
 

@@ -24,8 +24,8 @@ __all__ = [
     "reward_function",
 ]
 
-RewardFunction = Callable[..., list[float]]
-"""`(prompts, completions, **columns) -> a reward for each row`, as TRL calls it."""
+RewardFunction = Callable[..., list[float | None]]
+"""`(prompts, completions, **columns) -> a reward for each row`, as TRL calls it (ours: no None)."""
 
 COLUMNS = ("user", "history", "target", "target_title")
 """What the data set must hold of an example, besides its prompt."""
@@ -61,7 +61,7 @@ def reward_function(task: Task, group_size: int, *, illegal_reward: float = -1.0
         title_logprob: Sequence[float] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,  # noqa: ANN401 - whatever the data set has
-    ) -> list[float]:
+    ) -> list[float | None]:
         rows = first_rows(prompts, group_size)
         batch = _examples(task, columns, rows)
         if completion_ids is None:
@@ -79,7 +79,9 @@ def reward_function(task: Task, group_size: int, *, illegal_reward: float = -1.0
             log_metric("rollout/illegal_rate", float((titles == NO_TITLE).mean()))
             for name, values in terms.items():
                 log_metric(f"reward/{name}", float(values.sum(axis=1).mean()))
-        result: list[float] = np.where(titles == NO_TITLE, illegal_reward, paid).ravel().tolist()
+        result: list[float | None] = (
+            np.where(titles == NO_TITLE, illegal_reward, paid).ravel().tolist()
+        )
         return result
 
     return rere_reward
