@@ -108,9 +108,8 @@ class _Rollout:
         """Write titles for B prompts, each of which stands G times in a row."""
         model = trainer.accelerator.unwrap_model(trainer.model)
         is_training = model.training
-        size: int = trainer.num_generations
-        if not is_training:
-            size = trainer.num_generations_eval or size
+        # TRL's type allows None; its trainer has a number by now.
+        size: int = trainer.num_generations if is_training else trainer.num_generations_eval  # type: ignore[assignment]
         texts = [prompts[row] for row in first_rows(prompts, size)]
         prompt_ids = [list(ids) for ids in self._tokenizer(texts)["input_ids"]]
         lm, trie = self._wrap(model)
@@ -152,11 +151,26 @@ class _Rollout:
         return self._lm, self._trie
 
     def _hidden(self, texts: list[str]) -> list[IntArray] | None:
-        """Return what the examples with these prompts may not be shown, each as all of them."""
+        """Return what each prompt may not be shown: what is hidden from any example that has it."""
         if self.task.exclude is None:
             return None
-        hidden = [self.task.hidden(self._examples[text]) for text in texts]
-        return [np.unique(titles.titles) for titles in hidden if titles is not None]
+        if unknown := [text for text in texts if text not in self._examples]:
+            raise ValueError(
+                f"the prompt {unknown[0]!r} is of no example of the task, and the task's filter "
+                "hides titles by example; train on `prompt_dataset(task)`."
+            )
+        return [
+            np.unique(
+                np.concatenate(
+                    [
+                        hidden.titles
+                        for examples in self._examples[text]
+                        if (hidden := self.task.hidden(examples)) is not None
+                    ]
+                )
+            )
+            for text in texts
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,13 +248,14 @@ class _StopInTime(TrainerCallback):
         return control
 
 
-def _examples_by_prompt(task: Task) -> dict[str, Batch]:
-    """Return the examples of all splits by the text of their prompts."""
-    found: dict[str, Batch] = {}
+def _examples_by_prompt(task: Task) -> dict[str, list[Batch]]:
+    """Return the examples by the text of their prompts, a batch a split."""
+    found: dict[str, list[Batch]] = {}
     for examples in task.splits.values():
         rows: dict[str, list[int]] = {}
         texts = prompt_texts(task, [example.history for example in examples])
         for row, text in enumerate(texts):
             rows.setdefault(text, []).append(row)
-        found |= {text: examples.take(np.array(chosen)) for text, chosen in rows.items()}
+        for text, chosen in rows.items():
+            found.setdefault(text, []).append(examples.take(np.array(chosen)))
     return found

@@ -215,6 +215,13 @@ def test_a_group_larger_than_the_catalogue_is_an_error(task, backbone, accelerat
         adapter.rollout_function(task)([prompt] * 21, trainer)
 
 
+def test_a_prompt_of_nobody_is_an_error_where_titles_are_hidden(task, backbone, accelerator):
+    """What it may not be shown cannot be known."""
+    trainer = Trainer(backbone.model.eval(), accelerator, G)
+    with pytest.raises(ValueError, match="of no example"):
+        adapter.rollout_function(task.with_exclude("history"))(["red sea"] * G, trainer)
+
+
 @old_name
 def test_a_trainer_makes_steps_from_a_saved_model(successor, tmp_path, monkeypatch):
     """Offline: weights move, all completions are titles, and it ends in a recommender."""
