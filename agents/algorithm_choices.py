@@ -15,6 +15,7 @@ from agents.search import (
     radix_search,
     sample,
     sample_distinct,
+    sample_unconstrained,
     with_target,
 )
 from agents.types import Advantage, AdvantageName, Sampler, SamplerName
@@ -28,6 +29,7 @@ SAMPLERS: Mapping[SamplerName, Sampler] = MappingProxyType(
         "exact": exact_search,
         "sample": sample,
         "sample_distinct": sample_distinct,
+        "sample_unconstrained": sample_unconstrained,
         "beam_with_target": with_target(beam_search),
         "sample_with_target": with_target(sample_distinct),
     }

@@ -103,9 +103,21 @@ def judge(
     hidden: Sequence[IntArray] | None = None,
     support: Support = "catalogue",
 ) -> Groups:
-    """Reward candidates; empty slots (always last) get 0 and are left out of the advantage."""
+    """Reward candidates; empty slots (always last) get 0 and are left out of the advantage.
+
+    What a sampler wrote that is no title is such a slot: it has no tokens to learn from, and no
+    part in its group's baseline; `rollout/illegal_rate` counts it.
+
+    Raises:
+        ValueError: A title stands behind an empty slot.
+    """
     titles = candidates.titles
     is_title = titles != NO_TITLE
+    if (is_title[:, 1:] & ~is_title[:, :-1]).any():
+        raise ValueError(
+            "the candidates to train on must hold their titles first and empty slots last; use "
+            "`sample_unconstrained`, not `unconstrained_beam`, whose illegal beams keep their rank."
+        )
     rewards = np.zeros(titles.shape, np.float32)
     advantages = torch.zeros(titles.shape)
     num_titles = is_title.sum(axis=1)
@@ -152,9 +164,14 @@ def rollout_metrics(
         "rollout/hit_rate@1": float(hits[:, 0].mean()),
         "rollout/signal_share": len(groups.with_signal()) / len(batch),
         "rollout/frac_reward_zero_std": _share_of_equal_rewards(groups),
-        "rollout/distinct_titles": float(len(np.unique(titles))),
-        "rollout/logprob@1": float(candidates.logprobs[:, 0].mean()),
+        "rollout/distinct_titles": float(len(np.unique(titles[titles != NO_TITLE]))),
     }
+    if (is_written := titles[:, 0] != NO_TITLE).any():
+        metrics["rollout/logprob@1"] = float(candidates.logprobs[is_written, 0].mean())
+    if candidates.num_illegal is not None:
+        metrics["rollout/illegal_rate"] = float(
+            candidates.num_illegal.sum() / candidates.titles.size
+        )
     for name, values in reward_terms(task.reward, titles, batch)[1].items():
         metrics[f"reward/{name}"] = float(values.sum(axis=1).mean())
     return metrics

@@ -41,7 +41,9 @@ class LMRecommender:
             lm: The policy, on its device.
             beam: Width of the search; the best k of the beams are returned.
             support: What probabilities are normalised over.
-            search: Which search; "exact" returns the most probable titles themselves.
+            search: Which search; "exact" returns the most probable titles themselves;
+                "unconstrained" also writes what is no title (`NO_TITLE`, at its rank) and needs
+                support="vocabulary".
             batch_size: Prompts searched together.
         """
         self.task = task

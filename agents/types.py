@@ -36,6 +36,7 @@ SamplerName = Literal[
     "exact",
     "sample",
     "sample_distinct",
+    "sample_unconstrained",
     "beam_with_target",
     "sample_with_target",
 ]

@@ -25,7 +25,8 @@ class Evaluate:
         beam: Width of the search; metrics go up to this rank.
         search: `parity` is the beam search of Hugging Face, `radix` a faster one, `exact` finds
             the most probable titles themselves; `auto` is `exact`, or `parity` for a run whose
-            support is the vocabulary.
+            support is the vocabulary. `unconstrained` does not keep to the catalogue: it shows
+            the illegal rate of the policy under the whole vocabulary.
         exact: Score every title of the catalogue instead of searching.
         json: Print JSON instead of a table.
         device: Where to compute.
@@ -35,7 +36,7 @@ class Evaluate:
     data: str | None = None
     split: str = "test"
     beam: int = 50
-    search: Literal["auto", "parity", "radix", "exact"] = "auto"
+    search: Literal["auto", "parity", "radix", "exact", "unconstrained"] = "auto"
     exact: bool = False
     json: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -52,7 +53,7 @@ class Evaluate:
             policy.task,
             policy.lm,
             beam=self.beam,
-            support=policy.config.support,
+            support="vocabulary" if self.search == "unconstrained" else policy.config.support,
             search=final_search(policy.config.support) if self.search == "auto" else self.search,
         )
         ks = tuple(k for k in (1, 3, 5, 10, 20, 50) if k <= self.beam)
