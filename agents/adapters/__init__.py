@@ -1,0 +1,1 @@
+"""Other RL libraries on our environment, one file a library."""
