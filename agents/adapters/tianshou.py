@@ -31,11 +31,7 @@ from rere_env.vector_env import ReReVectorEnv
 from rere_env.wrappers import VectorDecisionActions
 
 # isort: split
-from tianshou import algorithm as learners
-from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
-from tianshou.algorithm.modelfree.dqn import DiscreteQLearningPolicy, QLearningOffPolicyAlgorithm
-from tianshou.algorithm.modelfree.qrdqn import QRDQNPolicy
-from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy
+from tianshou.algorithm.modelfree import dqn, ppo, qrdqn, reinforce
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.utils.torch_utils import policy_within_training_step
 
@@ -141,9 +137,9 @@ class DQN(Agent):
 
     def _make_algorithm(
         self, net: IdNet, actions: Discrete
-    ) -> QLearningOffPolicyAlgorithm[DiscreteQLearningPolicy[Any]]:
-        policy = DiscreteQLearningPolicy(model=ValueNet(net), action_space=actions)
-        return learners.DQN(
+    ) -> dqn.QLearningOffPolicyAlgorithm[Any]:
+        policy = dqn.DiscreteQLearningPolicy(model=ValueNet(net), action_space=actions)
+        return dqn.DQN(
             policy=policy,
             optim=self._adam(),
             gamma=self.gamma,
@@ -168,9 +164,9 @@ class QRDQN(DQN):
 
     def _make_algorithm(
         self, net: IdNet, actions: Discrete
-    ) -> QLearningOffPolicyAlgorithm[DiscreteQLearningPolicy[Any]]:
-        policy = QRDQNPolicy(model=ValueNet(net), action_space=actions)
-        return learners.QRDQN(
+    ) -> dqn.QLearningOffPolicyAlgorithm[Any]:
+        policy = qrdqn.QRDQNPolicy(model=ValueNet(net), action_space=actions)
+        return qrdqn.QRDQN(
             policy=policy,
             optim=self._adam(),
             gamma=self.gamma,
@@ -203,8 +199,8 @@ class PPO(Agent):
     def train(self, task: Task, budget: Budget, *, seed: int) -> "TrainedAgent":
         """Learn from one episode of every row, again and again."""
 
-        def algorithm(policy: DiscreteActorPolicy) -> learners.PPO:
-            return learners.PPO(
+        def algorithm(policy: reinforce.DiscreteActorPolicy) -> ppo.PPO:
+            return ppo.PPO(
                 policy=policy,
                 critic=Critic(self._make_net(task, 1)),
                 optim=self._adam(),
@@ -233,9 +229,9 @@ class Reinforce(Agent):
     def train(self, task: Task, budget: Budget, *, seed: int) -> "TrainedAgent":
         """Learn from one episode of every row, again and again."""
 
-        def algorithm(policy: DiscreteActorPolicy) -> learners.Reinforce[DiscreteActorPolicy]:
+        def algorithm(policy: reinforce.DiscreteActorPolicy) -> reinforce.Reinforce:
             # Without, a miss would teach nothing: Tianshou's REINFORCE has no other baseline.
-            return learners.Reinforce(
+            return reinforce.Reinforce(
                 policy=policy, optim=self._adam(), gamma=self.gamma, return_standardization=True
             )
 
@@ -325,7 +321,7 @@ _AGENTS: dict[str, type[Agent]] = {made.__name__: made for made in (DQN, PPO, QR
 
 def _learn_from_episodes(
     agent: Agent,
-    make_algorithm: Callable[[DiscreteActorPolicy], OnPolicyAlgorithm[DiscreteActorPolicy]],
+    make_algorithm: Callable[[reinforce.DiscreteActorPolicy], ppo.PPO | reinforce.Reinforce],
     task: Task,
     budget: Budget,
     *,
@@ -338,7 +334,10 @@ def _learn_from_episodes(
         env, net = agent.make_env(task), agent.make_net(task)
         env.seed(seed)
         (actions,) = env.get_env_attr("action_space", 0)
-        policy = DiscreteActorPolicy(actor=MaskedActor(net), action_space=actions)
+        policy = reinforce.DiscreteActorPolicy(
+            actor=MaskedActor(net),  # type: ignore[arg-type]  # any module that is called alike
+            action_space=actions,
+        )
         algorithm = make_algorithm(policy)
         longest = agent.slate_size * task.trie.max_length
         player, num_steps = Player(policy, env, agent.num_envs * longest), 0

@@ -110,7 +110,7 @@ class ReReTianshouEnv(BaseVectorEnv):
         mask[rows] = True
         seeds = None if seed is None else [seed] * self.env_num
         options = {**(options or {}), "reset_mask": mask}
-        _, infos = self._env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
+        _, infos = self._env.reset(seed=seeds, options=options)
         keys = ("example", "pass", "target_reachable")
         return self._observe(rows), np.array(
             [{key: infos[key][row].item() for key in keys} for row in rows.tolist()]
@@ -154,7 +154,7 @@ class ReReTianshouEnv(BaseVectorEnv):
         """Seed row i with `seed + i`, or each with its own, and begin an episode in each."""
         self._assert_is_not_closed()
         seeds = [seed + row for row in range(self.env_num)] if isinstance(seed, int) else seed
-        self._env.reset(seed=seeds)  # type: ignore[arg-type]
+        self._env.reset(seed=seeds)
         for row, space in enumerate(self._action_spaces):
             space.seed(None if seeds is None else seeds[row])
         return [None if seeds is None else [seeds[row]] for row in range(self.env_num)]

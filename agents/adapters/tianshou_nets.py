@@ -85,8 +85,8 @@ class IdNet(nn.Module):
         titles = self.titles(torch.cat([ids("history"), ids("slate")], -1))
         tokens = self.tokens(ids("prefix"))
         features = torch.cat([titles.flatten(1), tokens.flatten(1)], -1)
-        outputs: Tensor = self.layers(features)
-        return outputs.unflatten(-1, self.outputs)
+        outputs: Tensor = self.layers(features).unflatten(-1, self.outputs)
+        return outputs
 
 
 class ValueNet(nn.Module):

@@ -115,15 +115,15 @@ def test_episodes_are_those_of_single_environments(decisions):
     check_results(ours.reset(), theirs.reset())
     rng = np.random.default_rng(0)
     for turn in range(60):
-        rows = rng.permutation(5)[: rng.integers(1, 6)]  # any subset, in any order
+        rows = rng.permutation(5)[: rng.integers(1, 6)].tolist()  # any subset, in any order
         num_actions = ours.action_space[0].n
         actions = rng.integers(num_actions, size=len(rows))
         if not decisions and turn % 10:
-            masks = ours._observe(rows).mask
+            masks = ours._observe(np.array(rows)).mask
             actions = (rng.random(masks.shape) * masks).argmax(axis=1)
         mine, other = ours.step(actions, rows), theirs.step(actions, rows)
         check_results(mine, other)
-        over = rows[mine[2] | mine[3]]
+        over = np.array(rows)[mine[2] | mine[3]].tolist()
         if len(over):
             check_results(ours.reset(over), theirs.reset(over))
 
