@@ -191,6 +191,12 @@ def test_no_import_cycles() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def is_adapter(file: Path, library: str) -> bool:
+    """`agents/adapters/LIBRARY.py` and the files beside it whose names begin with `LIBRARY_`."""
+    in_folder = file.parent == Path("agents", "adapters")
+    return in_folder and f"{file.stem}_".startswith(f"{library}_")
+
+
 @each_file
 def test_rl_libraries_stay_in_their_adapters(file: Path) -> None:
     """A third-party RL library is imported only in the adapter that bears its name."""
@@ -198,11 +204,8 @@ def test_rl_libraries_stay_in_their_adapters(file: Path) -> None:
         (found.line, f"imports {found.name}, which belongs in agents/adapters")
         for found in imports_of(parse(file), file)
         if found.top_level in RL_LIBRARIES
-        and file
-        not in (
-            Path("agents", "adapters", f"{RL_LIBRARIES[found.top_level]}.py"),
-            Path("agents", "bench", f"peer_{RL_LIBRARIES[found.top_level]}.py"),
-        )
+        and not is_adapter(file, RL_LIBRARIES[found.top_level])
+        and file != Path("agents", "bench", f"peer_{RL_LIBRARIES[found.top_level]}.py")
     ]
     assert not wrong, offences(file, wrong)
 
