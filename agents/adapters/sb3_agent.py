@@ -148,6 +148,7 @@ class Agent(ABC):
                 "features_extractor_kwargs": {"embedding_dim": self.embedding_dim},
                 "net_arch": list(self.layers),
                 "activation_fn": torch.nn.ReLU,
+                "optimizer_kwargs": {"eps": 1e-5, "fused": True},
             },
         }
 
@@ -175,7 +176,7 @@ class TrainedAgent:
     def scores(self, observations: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
         """Return the logits of the actions [M, n] in M observations of the environment."""
         with torch.no_grad():
-            tensors: Any = obs_as_tensor(observations, self.policy.device)  # type: ignore[arg-type]
+            tensors: Any = obs_as_tensor(observations, self.policy.device)
             found: NDArray[np.float32] = self.agent.scores(self.policy, tensors).cpu().numpy()
         return found
 

@@ -1,5 +1,7 @@
 """A features extractor that reads ids as names, not as numbers. Knows no agents."""
 
+from typing import Any
+
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -28,16 +30,17 @@ class EmbeddingExtractor(BaseFeaturesExtractor):
             ValueError: It has more ids than a float32 can tell apart.
         """
         keys = ("history", "slate", "prefix")
-        if not isinstance(observation_space, spaces.Dict) or set(keys) - {*observation_space}:
+        parts: dict[str, Any] = dict(getattr(observation_space, "spaces", {}))
+        if set(keys) - parts.keys():
             raise TypeError(
                 f"`observation_space` (={observation_space}) must be a Dict of {keys}, as the "
                 "environment gives it."
             )
-        places = sum(observation_space[key].shape[0] for key in keys)  # type: ignore[index]
-        super().__init__(observation_space, places * embedding_dim)
-        highest = {key: int(observation_space[key].high.max()) for key in keys}  # type: ignore[attr-defined]
+        highest = {key: int(parts[key].high.max()) for key in keys}
         if max(highest.values()) > MAX_ID:
             raise ValueError(f"ids (up to {max(highest.values())}) must be at most {MAX_ID}.")
+        num_places = sum(parts[key].shape[0] for key in keys)
+        super().__init__(observation_space, num_places * embedding_dim)
         self.titles = nn.Embedding(highest["history"] + 1, embedding_dim, padding_idx=0)
         self.tokens = nn.Embedding(highest["prefix"] + 1, embedding_dim, padding_idx=0)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
@@ -19,10 +19,11 @@ from rere_env.task import Task
 from rere_env.types import IntArray
 from rere_env.vector_env import ReReVectorEnv
 from rere_env.wrappers import VectorDecisionActions
+from rere_env.wrappers.base import MASK
 
 __all__ = ["ReReVecEnv", "make_vec_env"]
 
-RESET_INFO = ("example", "pass", "target_reachable")
+RESET_INFO = ("example", "pass", "target_reachable", MASK)
 """The info of a reset."""
 
 ROW_METHODS = ("action_masks", "render")
@@ -81,7 +82,9 @@ class ReReVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Begin an episode in every row, with the seeds and options that were set."""
-        observations, infos = self.env.reset(seed=self._next_seeds(), options=self._next_options())
+        seeds: Any = self._next_seeds()  # Gymnasium's type of `seed` knows no sequences
+        observations: VecEnvObs
+        observations, infos = self.env.reset(seed=seeds, options=self._next_options())
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = _row_infos(infos, np.arange(self.num_envs))
@@ -101,7 +104,7 @@ class ReReVecEnv(VecEnv):
         ended = np.flatnonzero(done)
         if len(ended):
             last = _row_infos(found["final_info"], ended)
-            begun = _row_infos({key: found[key] for key in RESET_INFO}, ended)
+            begun = _row_infos({key: found[key] for key in RESET_INFO if key in found}, ended)
             for place, row in enumerate(ended.tolist()):
                 last[place]["terminal_observation"] = found["final_obs"][row]
                 last[place]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
@@ -116,7 +119,8 @@ class ReReVecEnv(VecEnv):
         """Return one picture a row where `render_mode` is "rgb_array", else None."""
         if self.render_mode != "rgb_array":
             return [None] * self.num_envs
-        return list(self.env.render() or ())
+        images: Any = self.env.render()
+        return list(images)
 
     def has_attr(self, attr_name: str) -> bool:
         """Say whether the environment has an attribute."""
@@ -168,13 +172,14 @@ class ReReVecEnv(VecEnv):
         return [False] * len(self._rows(indices))
 
     def _rows(self, indices: VecEnvIndices) -> list[int]:
-        return np.arange(self.num_envs)[list(self._get_indices(indices))].tolist()
+        rows = range(self.num_envs)
+        return [rows[index] for index in self._get_indices(indices)]
 
     def _owner(self, name: str) -> VectorEnv[Any, Any, Any]:
         """Return the outermost view that has an attribute, else the environment itself."""
         env = self.env
-        while env is not self._base and not hasattr(env, name):
-            env = env.env  # type: ignore[attr-defined] - a VectorWrapper
+        while isinstance(env, VectorWrapper) and not hasattr(env, name):
+            env = env.env
         return env
 
     def _next_seeds(self) -> list[int | None]:
