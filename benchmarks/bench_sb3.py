@@ -64,7 +64,7 @@ def assert_equal(first: VecEnv, second: VecEnv, num_steps: int) -> None:
 
 def test_masked_ppo(benchmark, task):
     """A rollout and its update, ours and theirs."""
-    agent = MaskablePPO()
+    agent = MaskablePPO(num_envs=256, num_steps=8, batch_size=512)
     envs = {"ours": ours(task, agent.num_envs), "dummy": dummy(task, agent.num_envs)}
     assert_equal(envs["ours"], envs["dummy"], num_steps=20)
     steps = agent.num_envs * agent.num_steps

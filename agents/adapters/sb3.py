@@ -127,7 +127,8 @@ class A2C(Agent):
         entropy: Weight of the entropy bonus.
     """
 
-    num_envs: int = 16
+    num_envs: int = 32
+    learning_rate: float = 5e-3
     num_steps: int = 8
     gae_lambda: float = 1.0
     entropy: float = 0.1
