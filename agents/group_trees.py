@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.shown import Shown
 from agents.tree import Trees
 from agents.types import Support
 from rere_env.catalogue import TitleTokens
@@ -74,7 +75,7 @@ def plan_groups(
         support: Which tokens are kept: those that decide, or all.
         hidden: Title ids that each prompt may not be shown; none of them may be in `titles`.
     """
-    paths = _Paths(trie, titles, support, _Shown(trie, len(prompts), hidden))
+    paths = _Paths(trie, titles, support, Shown(trie, len(prompts), hidden))
     lengths = np.array([len(prompt) for prompt in prompts])
     row, node = paths.read_nodes()
     trees = _grow(trie, tokens, prompts, row, node)
@@ -121,7 +122,7 @@ def group_sizes(
     hidden: Sequence[IntArray] | None = None,
 ) -> Int64:
     """Return the number of nodes of each tree that `plan_groups` would lay out, [B]."""
-    paths = _Paths(trie, titles, support, _Shown(trie, len(prompts), hidden))
+    paths = _Paths(trie, titles, support, Shown(trie, len(prompts), hidden))
     row, _ = paths.read_nodes()
     return np.array([len(prompt) for prompt in prompts]) + np.bincount(row, minlength=len(prompts))
 
@@ -133,7 +134,7 @@ def num_kept(
     hidden: Sequence[IntArray] | None = None,
 ) -> Int64:
     """Return how many tokens of each title [B, G] are kept, 0 for `NO_TITLE`; `hidden` has B."""
-    keep = _Paths(trie, titles, support, _Shown(trie, len(titles), hidden)).keep
+    keep = _Paths(trie, titles, support, Shown(trie, len(titles), hidden)).keep
     count: Int64 = keep.sum(axis=1).reshape(titles.shape)
     return count
 
@@ -143,44 +144,6 @@ def longest_kept(trie: Trie, support: Support = "catalogue") -> int:
     """Return the number of kept tokens of the catalogue's longest title, nothing hidden."""
     blocks = np.array_split(np.arange(trie.num_titles), -(-trie.num_titles // 65_536))
     return max(int(num_kept(trie, block[None], support).max()) for block in blocks)
-
-
-class _Shown:
-    """Which titles below a node each prompt may be shown; costs what the hidden titles cost."""
-
-    def __init__(self, trie: Trie, num_rows: int, hidden: Sequence[IntArray] | None) -> None:
-        """Sort the hidden leaves by (row, trie order)."""
-        if hidden is not None and len(hidden) != num_rows:
-            raise ValueError(
-                f"`hidden` (of {len(hidden)}) needs one array of title ids for each of the "
-                f"{num_rows} prompts; an empty one hides nothing."
-            )
-        self._trie = trie
-        rows = [np.zeros(0, np.int64)]
-        for row, titles in enumerate(hidden or ()):
-            leaf = trie.title_leaf[np.asarray(titles, np.int64)].astype(np.int64)
-            rows.append(row * (trie.num_titles + 1) + leaf)
-        self._keys = np.unique(np.concatenate(rows))
-
-    def num_titles(self, row: Int64, node: Int64) -> Int64:
-        """Return how many titles below a node the prompt of that row may be shown."""
-        count = self._trie.num_titles_below(node).astype(np.int64)
-        if len(self._keys) == 0:
-            return count
-        start = row * (self._trie.num_titles + 1)
-        low, high = (
-            np.searchsorted(self._keys, start + bound[node])
-            for bound in (self._trie.lo, self._trie.hi)
-        )
-        return count - (high - low)
-
-    def children(self, row: Int64, node: Int64) -> tuple[Int64, Int64]:
-        """Return the legal children of M nodes, ragged: owner [E] and child [E]."""
-        children = self._trie.children(node)
-        owner = np.repeat(np.arange(len(node)), np.diff(children.indptr))
-        child = children.nodes.astype(np.int64)
-        legal = self.num_titles(row[owner], child) > 0
-        return owner[legal], child[legal]
 
 
 class _Paths:
@@ -193,7 +156,7 @@ class _Paths:
         keep: [N, L] bool.
     """
 
-    def __init__(self, trie: Trie, titles: IntArray, support: Support, shown: _Shown) -> None:
+    def __init__(self, trie: Trie, titles: IntArray, support: Support, shown: Shown) -> None:
         """Follow every title; empty slots keep nothing."""
         flat = titles.reshape(-1)
         self.row = np.repeat(np.arange(len(titles)), titles.shape[1])
