@@ -161,9 +161,9 @@ def _check_lists(titles: Int64, task: Task, examples: Batch, call: str) -> None:
         "Item ids become title ids by `task.catalogue.item_title[item]`.",
     )
     ordered = np.sort(titles, axis=1)
-    repeats = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_TITLE)
+    repeats: BoolArray = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_TITLE)
     refuse(
-        np.asarray(repeats.any(axis=1)),
+        np.any(repeats, axis=1),
         "must return distinct titles in each list",
         "Where several items share a title, keep the best of them.",
     )
@@ -171,7 +171,7 @@ def _check_lists(titles: Int64, task: Task, examples: Batch, call: str) -> None:
     if (hidden := task.hidden(examples)) is not None:
         num_shown = num_titles - np.diff(hidden.indptr)
         refuse(
-            hidden.marks(titles, num_titles).any(axis=1),
+            np.any(hidden.marks(titles, num_titles), axis=1),
             "must not return titles that the task hides",
             "Leave out `task.hidden(examples).of(row)`.",
         )
