@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from agents.budget import Budget
 from agents.registry import Algorithm, find_algorithm
+from agents.testing_sources import TianshouSource, VecEnvSource, check_same_episodes
 from rere_env.rewards import WeightedSum, weighted_sum
 from rere_env.task import Task
 from rere_env.testing import check_recommender, some_examples
 from rere_env.types import Batch, FloatArray, IntArray, Recommender, Reward
 from rere_env.worlds import copy_last
 
-__all__ = ["check_algorithm"]
+__all__ = ["TianshouSource", "VecEnvSource", "check_algorithm", "check_same_episodes"]
 
 SLACK_SLATES = 1024
 """Slates that may be scored beyond the budget: those of a rollout that had begun."""
