@@ -143,7 +143,7 @@ def main() -> None:
     args = parser.parse_args()
     world = WORLDS["copy_last" if args.smoke else args.world]()
     learner = GRPO(group_size=args.group_size, verbose=True)
-    budget = Budget(steps=100_000 if args.smoke else args.steps)
+    budget = Budget(steps=60_000 if args.smoke else args.steps)
     entries = {
         "grouped-grpo": learner.train(world.task, budget, seed=args.seed),
         "popularity": Popularity(world.task, world.task.split("train")),

@@ -201,14 +201,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--world", choices=sorted(WORLDS), default="fifty_items", help="the task")
-    parser.add_argument("--steps", type=int, default=150_000, help="environment steps")
+    parser.add_argument("--steps", type=int, default=200_000, help="environment steps")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="an easier world, for CI")
     args = parser.parse_args()
     world = WORLDS["copy_last" if args.smoke else args.world]()
     learner = MaskedPPO(slate_size=world.slate_size, learning_rate=args.learning_rate, verbose=True)
-    budget = Budget(steps=25_000 if args.smoke else args.steps)
+    budget = Budget(steps=20_480 if args.smoke else args.steps)
     entries = {
         "masked-ppo": learner.train(world.task, budget, seed=args.seed),
         "popularity": Popularity(world.task, world.task.split("train")),

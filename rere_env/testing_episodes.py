@@ -207,7 +207,7 @@ def _differences(a: Episode, b: Episode) -> Iterator[tuple[str, object, object]]
                 legal = np.flatnonzero(want).tolist(), np.flatnonzero(got).tolist()
                 yield f"what is legal in step {step}", *legal
     # Some libraries keep rewards as float32: no more than that is compared.
-    if not np.array_equal(np.float32(a.rewards), np.float32(b.rewards)):
+    if not np.array_equal(np.array(a.rewards, np.float32), np.array(b.rewards, np.float32)):
         yield "`rewards`", a.rewards, b.rewards
     for what in ("actions", "end", "last_info"):
         if getattr(a, what) != getattr(b, what):

@@ -27,3 +27,20 @@ def test_an_example_teaches_by_its_help(example):
     )
     first = example.read_text("utf-8").split('"""')[1].splitlines()[0]
     assert first in process.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["your_algorithm:MonteCarlo", "masked_ppo:MaskedPPO", "grouped_grpo:GRPO"]
+)
+def test_an_algorithm_of_an_example_keeps_the_rules(name):
+    """It passes the conformance check under the name that `--algorithm` takes."""
+    code = f"from agents.testing import check_algorithm; check_algorithm({name!r}, seconds=0.2)"
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=EXAMPLES[0].parent,
+    )
+    assert process.returncode == 0, process.stderr
