@@ -13,7 +13,12 @@ from agents.types import Candidates, Support
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray
 
-__all__ = ["ExactRecommender", "LMRecommender"]
+__all__ = ["ExactRecommender", "LMRecommender", "final_search"]
+
+
+def final_search(support: Support) -> Search:
+    """Return the search that counts at the end: the best titles themselves where that is cheap."""
+    return "exact" if support == "catalogue" else "parity"
 
 
 class LMRecommender:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from agents.commands.algorithms import Algorithms
 from agents.commands.bench import Bench
 from agents.commands.data import Data
 from agents.commands.evaluate import Evaluate
@@ -19,6 +20,7 @@ __all__ = ["Command"]
 
 Command = (
     Annotated[Train, tyro.conf.subcommand(name="train")]
+    | Annotated[Algorithms, tyro.conf.subcommand(name="algorithms")]
     | Annotated[Evaluate, tyro.conf.subcommand(name="evaluate")]
     | Annotated[Recommend, tyro.conf.subcommand(name="recommend")]
     | Annotated[Play, tyro.conf.subcommand(name="play")]
