@@ -152,7 +152,7 @@ def _stable_baselines(
 
 
 def _tianshou(task: Task, num_envs: int, decisions: bool, options: dict[str, Any]) -> EpisodeSource:
-    from agents.adapters.tianshou import ReReTianshouEnv
+    from agents.adapters.tianshou_env import ReReTianshouEnv
 
     env = ReReVectorEnv(num_envs, task, **{"mask": "lazy", **options, "autoreset_mode": "Disabled"})
     return TianshouSource(ReReTianshouEnv(VectorDecisionActions(env) if decisions else env))
