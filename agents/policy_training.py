@@ -41,7 +41,7 @@ class PolicyAlgorithm:
 
     config: ReReConfig
     model: str = "scratch:nano"
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-3
     prompts_per_step: int = 32
 
     def train(self, task: Task, budget: Budget, *, seed: int) -> LMRecommender:

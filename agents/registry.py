@@ -15,9 +15,11 @@ object is reached as `module:name` without being registered.
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from agents.budget import Budget
@@ -83,6 +85,18 @@ def _preset(name: str, summary: str, paper: str = "") -> AlgorithmInfo:
     return AlgorithmInfo(name=name, kind="policy", summary=summary, paper=paper, entry=entry)
 
 
+def _agent(library: str, attribute: str, summary: str, paper: str) -> AlgorithmInfo:
+    name = attribute.lower() if attribute != "MaskablePPO" else "maskable_ppo"
+    return AlgorithmInfo(
+        name="trl_grpo" if library == "trl" else f"{library}_{name}",
+        kind="agent",
+        summary=summary,
+        paper=paper,
+        extra=library,
+        entry=f"agents.adapters.{library}:{attribute}",
+    )
+
+
 BUILT_IN: tuple[AlgorithmInfo, ...] = (
     _preset("rere", "beams, hit and rank reward, ratio 1: as released", "arXiv 2510.12211"),
     _preset("rere_repaired", "ReRe whose silent groups get their target, gently"),
@@ -97,6 +111,15 @@ BUILT_IN: tuple[AlgorithmInfo, ...] = (
     _preset("dpo", "the target against the best beam", "arXiv 2305.18290"),
     _preset("s_dpo", "the target against all other beams at once", "arXiv 2406.09215"),
     _preset("sprec", "self-play: DPO against own samples, and SFT", "arXiv 2412.09243"),
+    _agent("sb3", "MaskablePPO", "PPO with action masks", "arXiv 2006.14171"),
+    _agent("sb3", "PPO", "PPO on decisions", "arXiv 1707.06347"),
+    _agent("sb3", "A2C", "advantage actor-critic on decisions", "arXiv 1602.01783"),
+    _agent("sb3", "DQN", "deep Q-learning on decisions", "arXiv 1312.5602"),
+    _agent("tianshou", "DQN", "double DQN with masks", "arXiv 1509.06461"),
+    _agent("tianshou", "QRDQN", "quantile regression DQN with masks", "arXiv 1710.10044"),
+    _agent("tianshou", "PPO", "PPO with a masked actor", "arXiv 1707.06347"),
+    _agent("tianshou", "Reinforce", "REINFORCE with a masked actor", "Williams 1992"),
+    _agent("trl", "TRLGRPO", "GRPO by TRL on the beams of our search", "arXiv 2402.03300"),
 )
 """The presets of `agents.algorithms`, and the agents of RL libraries."""
 
@@ -176,6 +199,8 @@ def _installed() -> Iterator[AlgorithmInfo]:
 
 def _import(entry: str) -> Any:  # noqa: ANN401 - whatever bears the name
     module, _, name = entry.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does: a command's own path lacks it
     made = importlib.import_module(module)
     for part in name.split("."):
         if not hasattr(made, part):

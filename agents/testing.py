@@ -20,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from agents.budget import Budget
+from agents.policy_training import PolicyAlgorithm, as_algorithm
 from agents.registry import Algorithm, find_algorithm
+from agents.rere_config import ReReConfig
 from agents.testing_sources import TianshouSource, VecEnvSource, check_same_episodes
 from rere_env.rewards import WeightedSum, weighted_sum
 from rere_env.task import Task
@@ -38,7 +40,7 @@ SLACK_SECONDS = 2.0
 
 
 def check_algorithm(
-    algorithm: Algorithm | str,
+    algorithm: Algorithm | ReReConfig | str,
     task: Task | None = None,
     *,
     budget: Budget | None = None,
@@ -58,7 +60,8 @@ def check_algorithm(
     rollout under way. Of `seconds`, that no more than half of them are added, and 2 s.
 
     Args:
-        algorithm: Something with `train`, or its name as `--algorithm` takes it.
+        algorithm: Something with `train`, the choices of an agent that trains a language model, or
+            a name as `--algorithm` takes it.
         task: Default: `rere_env.worlds.copy_last()`.
         budget: Of the two equal runs; in steps only, since equal times are not equal runs.
             Default: 2048 steps.
@@ -117,8 +120,12 @@ class _Count:
     slates: int = 0
 
 
-def _find(algorithm: Algorithm | str) -> Algorithm:
-    made: object = find_algorithm(algorithm).load() if isinstance(algorithm, str) else algorithm
+def _find(algorithm: Algorithm | ReReConfig | str) -> Algorithm:
+    made: object = algorithm
+    if isinstance(algorithm, str):
+        made = as_algorithm(find_algorithm(algorithm))
+    elif isinstance(algorithm, ReReConfig):
+        made = PolicyAlgorithm(config=algorithm)
     if isinstance(made, type) or not isinstance(made, Algorithm):
         raise TypeError(
             f"`algorithm` (={algorithm!r}) must have `train(task, budget, *, seed)`, and be an "

@@ -133,10 +133,15 @@ def _world(
     counts = np.rint(np.array(shares) * rows_per_title).astype(int)
     last = np.repeat(np.arange(num_titles), rows_per_title)
     target = np.array([np.repeat(wishes(item), counts) for item in range(num_titles)]).ravel()
-    before = np.random.default_rng(0).integers(num_titles, size=(len(last), history_length - 1))
+    # Where wishes differ, users who differ in their wish alone show the same history: it must not
+    # pay to know a row by heart.
+    per_history = rows_per_title if len(shares) > 1 else 1
+    before = np.random.default_rng(0).integers(
+        num_titles, size=(len(last) // per_history, history_length - 1)
+    )
     rows = Batch(
         user=np.arange(len(last)),
-        history=np.column_stack([before, last]),
+        history=np.column_stack([np.repeat(before, per_history, axis=0), last]),
         target=target,
         target_title=catalogue.item_title[target],
     )

@@ -73,6 +73,7 @@ def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
     started, cpu_started = time.perf_counter(), time.process_time()
     info = find_algorithm(algorithm)
     budget = Budget(seconds=plan.seconds, clock=time.process_time)
+    recommender: Recommender
     if info.kind == "policy":
         task, recommender = _train_policy(plan, info, dataset, budget, seed)
     else:
@@ -114,7 +115,8 @@ def write_row(folder: Path, name: str, done: Evaluation, about: dict[str, Any]) 
     """Write what was measured; the JSON comes last and says that all is there."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {metric: done.rows[metric] for metric in METRICS if metric in done.rows}
-    np.savez_compressed(folder / f"{name}.npz", target_title=done.target_title, **rows)
+    arrays: dict[str, Any] = {"target_title": done.target_title, **rows}
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
     write_json(
         folder / f"{name}.json",
         about

@@ -1,0 +1,106 @@
+"""A comparison from cells to table, on numbers made by hand and for real in small."""
+
+import json
+
+import numpy as np
+import pytest
+
+from agents.cli import main
+from agents.comparison.cell import Plan, write_row
+from agents.comparison.run import run_cells
+from agents.comparison.table import collect, markdown
+from agents.runs import write_json
+
+
+class Done:
+    """What an evaluation hands over."""
+
+    illegal_rate = duplicate_rate = 0.0
+
+    def __init__(self, ndcg, targets=(0, 1, 2, 3)):
+        """Values by example."""
+        self.rows = {"ndcg@10": np.array(ndcg, float)}
+        self.target_title = np.array(targets)
+
+
+def cell(kind="policy"):
+    """What is known of a cell."""
+    return {"algorithm": {"kind": kind, "paper": "p"}, "seconds": {}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two seeds of one algorithm, one of an agent, SFT and the oracle."""
+    write_json(tmp_path / "plan.json", {"seconds": 9.0, "data": "games"})
+    write_row(tmp_path, "sft", Done([0.1, 0.2, 0.3, 0.4]), {})
+    write_row(tmp_path, "oracle", Done([0.5, 0.5, 0.5, 0.5]), {})
+    write_row(tmp_path, "rere-0", Done([0.2, 0.3, 0.4, 0.5]), cell())
+    write_row(tmp_path, "rere-1", Done([0.3, 0.4, 0.5, 0.6]), cell())
+    write_row(tmp_path, "my-agent-0", Done([0.0, 0.0, 0.0, 0.2]), cell("agent"))
+    return tmp_path
+
+
+def test_rows_are_means_over_seeds_best_first(folder):
+    """By hand: .35 and .45 for rere, .25 for SFT, .5 for the oracle."""
+    rows = collect(folder)["rows"]
+    assert list(rows) == ["oracle", "rere", "sft", "my-agent"]
+    assert rows["rere"]["metrics"]["ndcg@10"] == pytest.approx(
+        {"mean": 0.4, "low": 0.35, "high": 0.45}
+    )
+    assert rows["rere"]["num_seeds"] == 2
+    assert rows["rere"]["minus_sft"]["value"] == pytest.approx(0.15)
+    assert rows["rere"]["minus_sft"]["low"] == pytest.approx(0.15)  # the same in every example
+    assert rows["rere"]["share_of_oracle"] == pytest.approx(0.8)
+    assert rows["my-agent"]["from_nothing"]
+    assert "minus_sft" not in rows["sft"]
+
+
+def test_the_table_says_what_it_is(folder):
+    """Command, time, marks and intervals."""
+    text = markdown(collect(folder), "rere compare")
+    assert "`rere compare`" in text
+    assert "9 seconds of one core" in text
+    assert "| my-agent* | 1 |" in text
+    assert "| rere | 2 | 0.4000 (0.3500-0.4500) | +0.1500 (+0.1500, +0.1500) | 80.0% |" in text
+
+
+def test_other_examples_are_no_comparison(folder):
+    """A cell of another test split is named."""
+    write_row(folder, "gspo-0", Done([0.1] * 4, targets=(3, 2, 1, 0)), cell())
+    with pytest.raises(ValueError, match="other examples"):
+        collect(folder)
+
+
+def test_another_plan_needs_another_folder(folder):
+    """Cells of different budgets do not mix."""
+    with pytest.raises(ValueError, match="another plan"):
+        run_cells(Plan(start="x"), ["rere"], 1, folder, 1)
+
+
+def test_unknown_algorithms_fail_before_anything_runs(tmp_path):
+    """Nothing is written."""
+    with pytest.raises(ValueError, match="nothing"):
+        run_cells(Plan(start="x"), ["nothing"], 1, tmp_path / "new", 1)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_compare_runs_resumes_and_prints(tmp_path, capsys):
+    """One policy and one agent of one's own, for a second each, from a run's SFT."""
+    runs = tmp_path / "runs"
+    train = ["train", "--preset", "smoke", "--model", "scratch:nano", "--device", "cpu"]
+    assert main([*train, "--rl-steps", "1", "--runs-dir", str(runs), "--name", "start"]) == 0
+    compare = ["compare", "--start", str(runs / "start"), "--seconds", "1", "--seeds", "1"]
+    compare += ["--test-rows", "50", "--folder", str(tmp_path / "cells"), "--workers", "2"]
+    compare += ["--algorithms", "gspo", "examples.your_algorithm:MonteCarlo"]
+    assert main(compare) == 0
+    printed = capsys.readouterr().out
+    assert "| gspo | 1 |" in printed
+    result = json.loads((tmp_path / "cells" / "algorithms.json").read_text(encoding="utf-8"))
+    assert {"gspo", "sft", "oracle", "popularity", "co_occurrence"} < set(result["rows"])
+    assert all(row["illegal_rate"] == 0 for row in result["rows"].values())
+    cells = sorted((tmp_path / "cells").glob("*-0.json"))
+    assert len(cells) == 2
+    before = [file.stat().st_mtime_ns for file in cells]
+    assert main(compare) == 0  # nothing is left to do
+    assert [file.stat().st_mtime_ns for file in cells] == before
