@@ -49,7 +49,12 @@ LAZY_EXTRAS = {
 # A compiled kernel needs numba at its top; test_imports.py sees to it that only use loads it.
 KERNEL_MARK = "numba"
 
-RL_LIBRARIES = {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "tianshou": "tianshou"}
+RL_LIBRARIES = {
+    "stable_baselines3": "sb3",
+    "sb3_contrib": "sb3",
+    "tianshou": "tianshou",
+    "trl": "trl",
+}
 UNSAFE_MODULES = {
     "pickle",
     "_pickle",
