@@ -10,25 +10,18 @@ act on `DecisionActions` instead, where every action is legal.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from gymnasium.spaces import Discrete
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from agents.adapters.tianshou_env import ReReTianshouEnv  # first: it names a missing extra
-from agents.adapters.tianshou_nets import Critic, IdNet, IdSizes, MaskedActor, ValueNet
+from agents.adapters.tianshou_agent import Agent, TrainedAgent  # first: names a missing extra
+from agents.adapters.tianshou_nets import Critic, IdNet, MaskedActor, ValueNet
 from agents.adapters.tianshou_play import Player, seeded
 from agents.budget import Budget
-from agents.env_recommender import EnvRecommender
 from rere_env.task import Task
-from rere_env.types import Batch
-from rere_env.vector_env import ReReVectorEnv
-from rere_env.wrappers import VectorDecisionActions
 
 # isort: split
 from tianshou.algorithm.modelfree import dqn, ppo, qrdqn, reinforce
@@ -36,56 +29,6 @@ from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.utils.torch_utils import policy_within_training_step
 
 __all__ = ["DQN", "PPO", "QRDQN", "Agent", "Reinforce", "TrainedAgent", "load"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
-    """What the agents have in common.
-
-    Attributes:
-        slate_size: K, titles an episode.
-        decisions: Act on decisions instead of tokens under masks.
-        num_envs: N, users at once.
-        embedding: Width of the embedding of an id.
-        hidden: Widths of the hidden layers.
-        learning_rate: Of Adam.
-        gamma: Discount a step.
-        beam: Width of the search that ranks titles in the end; 1: greedily.
-    """
-
-    slate_size: int = 1
-    decisions: bool = False
-    num_envs: int = 256
-    embedding: int = 32
-    hidden: tuple[int, ...] = (128,)
-    learning_rate: float = 3e-3
-    gamma: float = 1.0
-    beam: int = 50
-
-    def make_env(self, task: Task) -> ReReTianshouEnv:
-        """Make the environment to train in."""
-        env = ReReVectorEnv(
-            self.num_envs,
-            task,
-            slate_size=self.slate_size,
-            mask="lazy",
-            autoreset_mode="Disabled",
-        )
-        return ReReTianshouEnv(VectorDecisionActions(env) if self.decisions else env)
-
-    def make_net(self, task: Task) -> IdNet:
-        """Make the network that gives scores to actions, with new weights."""
-        return self._make_net(task, self._num_actions(task))
-
-    def _make_net(self, task: Task, *outputs: int) -> IdNet:
-        sizes = IdSizes.of(task, self.slate_size)
-        return IdNet(sizes, outputs, embedding=self.embedding, hidden=self.hidden)
-
-    def _num_actions(self, task: Task) -> int:
-        return int(np.diff(task.trie.first).max()) if self.decisions else task.trie.num_tokens
-
-    def _adam(self) -> AdamOptimizerFactory:
-        return AdamOptimizerFactory(lr=self.learning_rate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +60,13 @@ class DQN(Agent):
     epsilon: float = 0.05
     temperature: float = 0.05
 
-    def train(self, task: Task, budget: Budget, *, seed: int) -> "TrainedAgent":
+    def __post_init__(self) -> None:
+        """Check what is divided by."""
+        for name, value in (("exploration", self.exploration), ("temperature", self.temperature)):
+            if value <= 0:
+                raise ValueError(f"`{name}` (={value}) must be positive.")
+
+    def train(self, task: Task, budget: Budget, *, seed: int) -> TrainedAgent:
         """Learn from all that is remembered, after every step of all rows."""
         with seeded(seed):
             env, net = self.make_env(task), self.make_net(task)
@@ -133,7 +82,11 @@ class DQN(Agent):
                     num_steps += player.go_on()
                     for _ in range(self.num_updates):
                         algorithm.update(player.buffer, self.batch_size)
-        return TrainedAgent(self, task, net)
+        return self.trained(task, net)
+
+    def trained(self, task: Task, net: IdNet) -> TrainedAgent:
+        """Return the recommender that acts by the values of a network."""
+        return TrainedAgent(self, task, net, temperature=self.temperature)
 
     def _make_algorithm(
         self, net: IdNet, actions: Discrete
@@ -141,7 +94,7 @@ class DQN(Agent):
         policy = dqn.DiscreteQLearningPolicy(model=ValueNet(net), action_space=actions)
         return dqn.DQN(
             policy=policy,
-            optim=self._adam(),
+            optim=_adam(self),
             gamma=self.gamma,
             n_step_return_horizon=self.num_returns,
             target_update_freq=self.target_update,
@@ -168,7 +121,7 @@ class QRDQN(DQN):
         policy = qrdqn.QRDQNPolicy(model=ValueNet(net), action_space=actions)
         return qrdqn.QRDQN(
             policy=policy,
-            optim=self._adam(),
+            optim=_adam(self),
             gamma=self.gamma,
             num_quantiles=self.quantiles,
             n_step_return_horizon=self.num_returns,
@@ -196,14 +149,14 @@ class PPO(Agent):
     gae_lambda: float = 0.95
     max_grad_norm: float = 0.5
 
-    def train(self, task: Task, budget: Budget, *, seed: int) -> "TrainedAgent":
+    def train(self, task: Task, budget: Budget, *, seed: int) -> TrainedAgent:
         """Learn from one episode of every row, again and again."""
 
         def algorithm(policy: reinforce.DiscreteActorPolicy) -> ppo.PPO:
             return ppo.PPO(
                 policy=policy,
                 critic=Critic(self._make_net(task, 1)),
-                optim=self._adam(),
+                optim=_adam(self),
                 gamma=self.gamma,
                 eps_clip=self.clip,
                 ent_coef=self.entropy,
@@ -224,68 +177,26 @@ class PPO(Agent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reinforce(Agent):
-    """The plain policy gradient, of returns in units of their running mean and deviation."""
+    """The plain policy gradient, of returns less their running mean, over their deviation.
 
-    def train(self, task: Task, budget: Budget, *, seed: int) -> "TrainedAgent":
+    Attributes:
+        num_envs: N, users at once, and episodes an update learns from.
+    """
+
+    num_envs: int = 64
+
+    def train(self, task: Task, budget: Budget, *, seed: int) -> TrainedAgent:
         """Learn from one episode of every row, again and again."""
 
         def algorithm(policy: reinforce.DiscreteActorPolicy) -> reinforce.Reinforce:
             # Without, a miss would teach nothing: Tianshou's REINFORCE has no other baseline.
             return reinforce.Reinforce(
-                policy=policy, optim=self._adam(), gamma=self.gamma, return_standardization=True
+                policy=policy, optim=_adam(self), gamma=self.gamma, return_standardization=True
             )
 
         return _learn_from_episodes(
             self, algorithm, task, budget, seed=seed, batch_size=None, repeat=1
         )
-
-
-class TrainedAgent:
-    """A recommender: what an agent has learnt about a task."""
-
-    def __init__(self, agent: Agent, task: Task, net: IdNet) -> None:
-        """Keep the network.
-
-        Args:
-            agent: How it was trained.
-            task: What on.
-            net: Gives scores to actions.
-        """
-        self.agent, self.task, self.net = agent, task, net
-        # A value is divided by this, so that the best stand out as they would in a policy.
-        self._temperature = agent.temperature if isinstance(agent, DQN) else 1.0
-        self._recommender = EnvRecommender(
-            task,
-            self.scores,
-            decisions=agent.decisions,
-            slate_size=agent.slate_size,
-            beam=agent.beam,
-            values=isinstance(agent, DQN),
-        )
-
-    def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
-        """Return title ids [B, k], best first."""
-        return self._recommender.recommend(examples, k)
-
-    def scores(self, observation: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Return logits [N, n] of the actions, legal or not, of N observations."""
-        with torch.no_grad():
-            outputs = self.net(observation)
-        values = outputs.mean(-1) if outputs.ndim == 3 else outputs  # of quantiles
-        logits: NDArray[np.float32] = (values / self._temperature).numpy()
-        return logits
-
-    def save(self, folder: str | Path) -> None:
-        """Write `agent.json` and `net.safetensors`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        described = {
-            "agent": type(self.agent).__name__,
-            "arguments": asdict(self.agent),
-            "trie": self.task.trie.content_hash(),
-        }
-        (folder / "agent.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        save_file(self.net.state_dict(), folder / "net.safetensors")
 
 
 def load(folder: str | Path, task: Task) -> TrainedAgent:
@@ -313,7 +224,7 @@ def load(folder: str | Path, task: Task) -> TrainedAgent:
     agent = _AGENTS[described["agent"]](**arguments)
     net = agent.make_net(task)
     net.load_state_dict(load_file(folder / "net.safetensors"))
-    return TrainedAgent(agent, task, net)
+    return agent.trained(task, net)
 
 
 _AGENTS: dict[str, type[Agent]] = {made.__name__: made for made in (DQN, PPO, QRDQN, Reinforce)}
@@ -346,4 +257,8 @@ def _learn_from_episodes(
             while not meter.over(num_steps):
                 num_steps += player.play()
                 algorithm.update(player.buffer, batch_size=batch_size, repeat=repeat)
-    return TrainedAgent(agent, task, net)
+    return agent.trained(task, net)
+
+
+def _adam(agent: Agent) -> AdamOptimizerFactory:
+    return AdamOptimizerFactory(lr=agent.learning_rate)

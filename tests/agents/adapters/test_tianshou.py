@@ -312,7 +312,7 @@ def test_a_saved_agent_is_the_same(make, tmp_path):
     task = successor().task
     agent = make(**{**SMALL, "beam": 12, "learning_rate": 0.01})
     net = agent.make_net(task)
-    trained = TrainedAgent(agent, task, net)
+    trained = agent.trained(task, net)
     trained.save(tmp_path / "agent")
     loaded = load(tmp_path / "agent", task)
     assert loaded.agent == agent
@@ -326,9 +326,16 @@ def test_an_agent_is_not_loaded_for_other_titles(tmp_path):
     """The error names the data set."""
     task = successor().task
     agent = DQN(**SMALL)
-    TrainedAgent(agent, task, agent.make_net(task)).save(tmp_path)
+    agent.trained(task, agent.make_net(task)).save(tmp_path)
     with pytest.raises(ValueError, match=r"other titles than those of 'fifty_items'"):
         load(tmp_path, fifty_items().task)
+
+
+@pytest.mark.parametrize("name", ["exploration", "temperature"])
+def test_what_is_divided_by_must_be_positive(name):
+    """The error names it."""
+    with pytest.raises(ValueError, match=rf"`{name}` \(=0\) must be positive"):
+        DQN(**{name: 0})
 
 
 def test_seeding_ends_with_an_error_too():
