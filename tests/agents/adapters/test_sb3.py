@@ -51,6 +51,12 @@ def _even(agent):
     return {"batch_size": agent.num_steps} if isinstance(agent, PPO) else {}
 
 
+def global_states():
+    """Where the generators stand that everybody shares."""
+    numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return random.getstate(), numpy, torch.get_rng_state().tolist()
+
+
 @each_agent
 def test_agents_recommend_legal_titles(agent):
     """A little training ends in lists of distinct titles of the catalogue."""
@@ -82,11 +88,9 @@ def test_the_seed_decides(agent):
     def scores(seed):
         return agent.train(task, Budget(steps=100), seed=seed).scores(observations)
 
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    states = global_states()
     first = scores(0)
-    assert random.getstate() == states[0]
-    assert np.random.get_state()[1].tolist() == states[1]
-    assert torch.equal(torch.get_rng_state(), states[2])
+    assert global_states() == states
     np.testing.assert_array_equal(first, scores(0))
     assert not np.array_equal(first, scores(1))
 
