@@ -111,7 +111,7 @@ class Agent(ABC):
         agent = cls(**{**settings, "layers": tuple(settings["layers"])})
         with own_randomness():
             model = agent.make_model(agent.make_env(task), seed=0)
-        load_model(model.policy, Path(folder) / WEIGHTS, device=agent.device)
+        load_model(model.policy, Path(folder) / WEIGHTS, device=str(model.device))
         return TrainedAgent(agent, task, model.policy)
 
     def make_env(self, task: Task) -> ReReVecEnv:
