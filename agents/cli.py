@@ -1,4 +1,4 @@
-"""`rere`: train, evaluate, recommend, play, data, bench. Only parses; commands do the work."""
+"""`rere`: the commands of `agents.commands`. Only parses; they do the work."""
 
 import sys
 

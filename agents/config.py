@@ -7,7 +7,7 @@ from typing import Literal
 
 from agents.long_prompts import OnLongPrompt
 from agents.presets import Preset, PresetName, choose_preset
-from agents.types import Support
+from agents.types import AdvantageName, SamplerName, Support
 from rere_env.filters import Filter, find_filter
 from rere_env.task import GAMES
 
@@ -27,14 +27,19 @@ class TrainConfig:
         precision: `bf16` is for GPUs.
         seed: Of weights and data order.
         support: What the policy's probabilities are normalised over.
-        reward: A name of `rere_env.rewards.REWARDS`.
+        reward: A sum of `rere`, `hit`, `rank`, `rank_literal`, `semantic`, `collaborative`,
+            `collaborative_softmax` and `collaborative_min_max`, such as `rere+0.1*semantic`.
+        sentence_encoder: A Hugging Face folder or hub id that gives titles their meaning in
+            `semantic`; default: the token embeddings of the policy that RL starts from.
         sft_epochs: Overrides the preset; 0 starts RL from the model as it is.
         rl_steps: Overrides the preset.
         prompts_per_step: Overrides the preset.
         group_size: Overrides the preset.
         sft_learning_rate: Overrides the preset.
         rl_learning_rate: Overrides the preset.
-        kl_weight: Weight of the KL to the reference policy.
+        kl_weight: Weight of the KL to the reference policy, where the algorithm has one.
+        train_seconds: Of an agent that is no language model: how long it trains.
+        train_steps: Likewise, in steps of the environment.
         exclude: `history` never shows a user a title that she has had; as in the paper, `none`.
         history_length: Items of a history; longer ones in a file are an error.
         on_long_prompt: What happens to a prompt that leaves the model no room for a title:
@@ -54,14 +59,24 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     support: Support = "catalogue"
+    algorithm: str = "rere"
+    sampler: SamplerName | None = None
+    advantage: AdvantageName | None = None
+    inner_steps: int | None = None
+    max_refills: int | None = None
+    repair_weight: float | None = None
+    kl_groups: Literal["signal", "all"] | None = None
     reward: str = "rere"
+    sentence_encoder: str | None = None
     sft_epochs: int | None = None
     rl_steps: int | None = None
     prompts_per_step: int | None = None
     group_size: int | None = None
     sft_learning_rate: float | None = None
     rl_learning_rate: float | None = None
-    kl_weight: float = 1e-3
+    kl_weight: float | None = None
+    train_seconds: float | None = None
+    train_steps: int | None = None
     exclude: Literal["none", "history"] = "none"
     history_length: int = 10
     on_long_prompt: OnLongPrompt = "error"
@@ -92,4 +107,9 @@ class TrainConfig:
         """Return a run name that says what and when."""
         data = Path(self.data).resolve().name if self.data != GAMES else GAMES
         model = Path(self.model).name.replace("scratch:", "scratch-")
-        return f"{data}-{model}-s{self.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+        parts = [data, model] if self.algorithm == "rere" else [data, model, self.label()]
+        return "-".join([*parts, f"s{self.seed}", f"{datetime.now():%Y%m%d-%H%M%S}"])
+
+    def label(self) -> str:
+        """Return what the algorithm is called in tables: without its module."""
+        return self.algorithm.rpartition(":")[2]

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from agents.algorithm_choices import choose
 from agents.backbones import Backbone, load_backbone
 from agents.config import TrainConfig
 from agents.evaluation import evaluate
@@ -22,11 +23,12 @@ from agents.language_model import LanguageModel, context_length
 from agents.learners import ReReLearner, SFTLearner
 from agents.long_prompts import count_long_prompts, fit_prompts
 from agents.lora import add_lora
-from agents.losses import grpo
 from agents.memory import checkpoint_activations
 from agents.presets import Preset
-from agents.recommender import LMRecommender
-from agents.rere import ReReConfig
+from agents.recommender import LMRecommender, final_search
+from agents.registry import find_algorithm
+from agents.reward_names import parse_reward
+from agents.reward_parts import RewardParts
 from agents.runs import Progress, RunFolder
 from agents.training import fit
 from rere_env.datasets import Dataset
@@ -40,7 +42,9 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     """Run the main job from the start; return the run's folder."""
     dataset = load_data(config.data, config.history_length)
     _check_split(dataset, config.train_split)
+    parse_reward(config.reward)
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
+    choose(config, config.numbers().group_size)
     accelerator = make_accelerator(config)  # what is impossible fails before anything is written
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
     num_truncated = _count_long_prompts(config, dataset, backbone)
@@ -57,6 +61,10 @@ def resume(path: Path) -> Path:
     disable_progress_bar()
     run = RunFolder.open(path)
     config = TrainConfig(**run.read_config())
+    if find_algorithm(config.algorithm).kind == "agent":
+        raise ValueError(
+            f"{path} cannot be continued: {config.algorithm!r} keeps no checkpoints; train anew."
+        )
     dataset = load_data(config.data, config.history_length)
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
     num_truncated = _count_long_prompts(config, dataset, backbone)
@@ -109,21 +117,49 @@ class _Experiment:
             self.run.save_progress(self.progress, lambda _: None)
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
+            last = self._load("rl")
+            task = self._task(last)
             finish(
                 self.run,
-                self._task(self._load("rl")),
-                {"sft": self._load("sft"), "rere": self._load("rl")},
+                task,
+                {
+                    "sft": self._recommender(task, self._load("sft")),
+                    self.config.label(): self._recommender(task, last),
+                },
                 train_examples=self.dataset.splits[self.config.train_split],
-                preset=self.preset,
                 config=self.config,
                 progress=self.progress,
                 num_truncated=self.num_truncated,
-                device=self.accelerator.device,
             )
         return self.run.path
 
+    def _recommender(self, task: Task, backbone: Backbone) -> LMRecommender:
+        return LMRecommender(
+            task,
+            LanguageModel(backbone.model).to(self.accelerator.device),
+            beam=self.preset.test_beam,
+            support=self.config.support,
+            search=final_search(self.config.support),
+        )
+
     def _task(self, backbone: Backbone) -> Task:
-        return _make_task(self.config, self.dataset, backbone)
+        task = _make_task(self.config, self.dataset, backbone)
+        return self._rewarded(task, backbone) if self.progress.stage == "rl" else task
+
+    def _rewarded(self, task: Task, backbone: Backbone) -> Task:
+        """Make the reward; one process trains what it needs, the others load that."""
+        parts = RewardParts(
+            task=task,
+            backbone=backbone,
+            examples=self._train_examples(task),
+            folder=self.run.path / "rewards",
+            sentence_encoder=self.config.sentence_encoder,
+            seed=self.config.seed,
+            device=self.accelerator.device,
+            progress=self.accelerator.is_main_process,
+        )
+        with self.accelerator.main_process_first():
+            return task.with_reward(parts.make(self.config.reward))
 
     def _trainable(self, backbone: Backbone) -> Backbone:
         """Make of a model what is trained: all of it, or an adapter."""
@@ -161,21 +197,13 @@ class _Experiment:
 
     def _rl(self, backbone: Backbone) -> None:
         task = self._task(backbone)
-        exact = self.config.support == "catalogue"
         learner = ReReLearner(
             task,
             self._train_examples(task),
             self._trainable(backbone),
             self.preset.rl,
             self.accelerator,
-            config=ReReConfig(
-                group_size=self.preset.group_size,
-                support=self.config.support,
-                max_tokens=self.config.max_tokens,
-                # An adapter's reference, the policy with it switched off, stays what it is.
-                reference_sync_steps=None if self.config.peft == "lora" else 512,
-                loss=grpo(beta=self.config.kl_weight, kl="exact" if exact else "k3"),
-            ),
+            config=choose(self.config, self.preset.group_size),
             num_steps=self.preset.rl_steps,
             prompts_per_step=self.preset.prompts_per_step,
             seed=self.config.seed,
@@ -210,7 +238,7 @@ class _Experiment:
 
 
 def _make_task(config: TrainConfig, dataset: Dataset, backbone: Backbone) -> Task:
-    task = backbone.task(dataset, reward=config.reward, exclude=config.filter())
+    task = backbone.task(dataset, exclude=config.filter())
     return fit_prompts(task, context_length(backbone.model), config.on_long_prompt)
 
 

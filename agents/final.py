@@ -4,15 +4,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
-import torch
-
-from agents.backbones import Backbone
 from agents.baselines import CoOccurrence, Popularity, Shown
 from agents.config import TrainConfig
 from agents.evaluation import Evaluation, Probabilities, evaluate
-from agents.language_model import LanguageModel
-from agents.presets import Preset
-from agents.recommender import LMRecommender
 from agents.reporting import (
     build_result,
     choose_samples,
@@ -31,29 +25,25 @@ __all__ = ["finish"]
 def finish(
     run: RunFolder,
     task: Task,
-    policies: Mapping[str, Backbone],
+    learnt: Mapping[str, Recommender],
     *,
     train_examples: Batch,
-    preset: Preset,
     config: TrainConfig,
     progress: Progress,
     num_truncated: Mapping[str, int],
-    device: torch.device,
 ) -> None:
-    """Evaluate baselines, policies and, where it is known, the oracle; write and print it all.
+    """Evaluate baselines, what was learnt, and the oracle where it is known; write and print it.
 
     Args:
         run: Receives result.json and report.html.
-        task: Of the policies: catalogue, prompts and test split.
-        policies: By name, in the order of training.
+        task: Catalogue, filter and test split.
+        learnt: By name, in the order of training.
         train_examples: What the baselines count.
-        preset: Test rows and beam.
         config: What was asked for.
         progress: Seconds by stage.
         num_truncated: Prompts that lost their oldest items, by split.
-        device: Where the policies run.
     """
-    started = time.perf_counter()
+    started, preset = time.perf_counter(), config.numbers()
     examples = task.split("test")
     if preset.test_rows is not None:
         examples = examples.take(slice(preset.test_rows))
@@ -61,13 +51,7 @@ def finish(
         "popularity": Popularity(task, train_examples),
         "co_occurrence": CoOccurrence(task, train_examples),
     }
-    for name, backbone in policies.items():
-        recommenders[name] = LMRecommender(
-            task,
-            LanguageModel(backbone.model).to(device),
-            beam=preset.test_beam,
-            support=config.support,
-        )
+    recommenders |= learnt
     probabilities: Probabilities | None = None
     if config.data == GAMES:
         recommenders["oracle"] = Shown(oracle(), task)

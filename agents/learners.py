@@ -140,7 +140,7 @@ class ReReLearner(_PolicyLearner):
         reference = None
         if not has_lora(backbone.model):
             reference = copy.deepcopy(self.language_model)
-        self.agent = ReReAgent(task, self.policy, reference, config, accelerator)
+        self.agent = ReReAgent(task, self.policy, reference, config, accelerator, seed=seed)
         self.examples = examples
         self.num_steps = num_steps
         self.prompts_per_step = prompts_per_step
@@ -150,7 +150,11 @@ class ReReLearner(_PolicyLearner):
         """Make one optimiser step."""
         rows = _share(self._rows(step), self.accelerator)
         before = num_truncated(self.agent.task)
-        measures = self.agent.update(self.examples.take(rows), self.optimizer, step)
+
+        def more(refill: int) -> Batch:
+            return self.examples.take(self._other_rows(step, refill, len(rows)))
+
+        measures = self.agent.update(self.examples.take(rows), self.optimizer, step, more)
         return measures | {"prompts/truncated": float(num_truncated(self.agent.task) - before)}
 
     def save_extra(self, folder: Path) -> None:
@@ -172,6 +176,11 @@ class ReReLearner(_PolicyLearner):
             order = np.random.default_rng([self._seed, 2, int(e)]).permutation(len(self.examples))
             rows[epoch == e] = order[at[epoch == e]]
         return rows
+
+    def _other_rows(self, step: int, refill: int, num_rows: int) -> Rows:
+        """Return random examples for a refill of a step, others on every process."""
+        seed = [self._seed, 3, step, refill, self.accelerator.process_index]
+        return np.random.default_rng(seed).integers(len(self.examples), size=num_rows)
 
 
 def _share(rows: Rows, accelerator: Accelerator) -> Rows:

@@ -28,11 +28,13 @@ class TokenBudget:
         self.max_tokens = max_tokens
         self._may_halve = num_processes == 1
 
-    def run(self, compute: Callable[[int], T]) -> T:
+    def run(self, compute: Callable[[int], T], needed: int | None = None) -> T:
         """Return `compute(max_tokens)`; out of memory, halve the budget and compute again.
 
         Args:
             compute: Starts from the beginning whenever it is called.
+            needed: Tokens of a pass that would hold everything; the half is of this if it is
+                smaller than the budget.
 
         Raises:
             torch.cuda.OutOfMemoryError: It was halved before, or there are several processes.
@@ -44,7 +46,8 @@ class TokenBudget:
                 raise
         # Here the failed pass and its tensors are gone; inside `except` the traceback holds them.
         self._may_halve = False
-        self.max_tokens = max(self.max_tokens // 2, 1)
+        held = self.max_tokens if needed is None else min(self.max_tokens, needed)
+        self.max_tokens = max(held // 2, 1)
         torch.cuda.empty_cache()
         warnings.warn(
             "out of memory: from here on a pass holds at most "

@@ -13,7 +13,12 @@ from agents.types import Candidates, Support
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray
 
-__all__ = ["ExactRecommender", "LMRecommender"]
+__all__ = ["ExactRecommender", "LMRecommender", "final_search"]
+
+
+def final_search(support: Support) -> Search:
+    """Return the search that counts at the end: the best titles themselves where that is cheap."""
+    return "exact" if support == "catalogue" else "parity"
 
 
 class LMRecommender:
@@ -36,7 +41,9 @@ class LMRecommender:
             lm: The policy, on its device.
             beam: Width of the search; the best k of the beams are returned.
             support: What probabilities are normalised over.
-            search: Which search; "exact" returns the most probable titles themselves.
+            search: Which search; "exact" returns the most probable titles themselves;
+                "unconstrained" also writes what is no title (`NO_TITLE`, at its rank) and needs
+                support="vocabulary".
             batch_size: Prompts searched together.
         """
         self.task = task

@@ -13,8 +13,9 @@ object is reached as `module:name` without being registered.
 """
 
 import importlib
+import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -24,7 +25,7 @@ from rere_env.task import Task
 from rere_env.types import Recommender
 
 if TYPE_CHECKING:
-    from agents.rere import ReReConfig
+    from agents.rere_config import ReReConfig
 
 __all__ = ["Algorithm", "AlgorithmInfo", "algorithms", "find_algorithm", "register_algorithm"]
 
@@ -64,16 +65,39 @@ class AlgorithmInfo:
     extra: str | None = None
     entry: str = ""
 
-    def load(self) -> "Algorithm | ReReConfig":
-        """Import and make it with its defaults.
+    def load(self, **options: Any) -> "Algorithm | ReReConfig":  # noqa: ANN401
+        """Import it and make it.
+
+        Args:
+            options: Other values than its defaults, such as `kl_weight` of a preset.
 
         Raises:
             ImportError: A library is missing; the message names the extra.
+            ValueError: It has no such option.
         """
-        return _make(_import(self.entry))
+        return _make(self.name, _import(self.entry), options)
 
 
-BUILT_IN: tuple[AlgorithmInfo, ...] = ()
+def _preset(name: str, summary: str, paper: str = "") -> AlgorithmInfo:
+    entry = f"agents.algorithms:{name}"
+    return AlgorithmInfo(name=name, kind="policy", summary=summary, paper=paper, entry=entry)
+
+
+BUILT_IN: tuple[AlgorithmInfo, ...] = (
+    _preset("rere", "beams, hit and rank reward, ratio 1: as released", "arXiv 2510.12211"),
+    _preset("rere_repaired", "ReRe whose silent groups get their target, gently"),
+    _preset("tawin", "ReRe with the negatives of a window weighted most", "arXiv 2604.22504"),
+    _preset("grpo", "clipped ratio, two inner steps", "arXiv 2402.03300"),
+    _preset("dapo", "clip higher, token mean, silent groups refilled", "arXiv 2503.14476"),
+    _preset("gspo", "clipped ratio of whole sequences", "arXiv 2507.18071"),
+    _preset("dr_grpo", "GRPO without standard deviation and length bias", "arXiv 2503.20783"),
+    _preset("cispo", "clipped importance weights, no token dropped", "arXiv 2506.13585"),
+    _preset("rloo", "i.i.d. samples, each against the others", "arXiv 2402.14740"),
+    _preset("reinforce", "i.i.d. samples against the batch's mean", "Williams 1992"),
+    _preset("dpo", "the target against the best beam", "arXiv 2305.18290"),
+    _preset("s_dpo", "the target against all other beams at once", "arXiv 2406.09215"),
+    _preset("sprec", "self-play: DPO against own samples, and SFT", "arXiv 2412.09243"),
+)
 """The presets of `agents.algorithms`, and the agents of RL libraries."""
 
 _REGISTERED: dict[str, AlgorithmInfo] = {}
@@ -164,13 +188,20 @@ def _kind(made: Any) -> Kind:  # noqa: ANN401
     return "agent" if hasattr(made, "train") else "policy"
 
 
-def _make(made: Any) -> "Algorithm | ReReConfig":  # noqa: ANN401
-    from agents.rere import ReReConfig
+def _make(name: str, made: Any, options: Mapping[str, Any]) -> "Algorithm | ReReConfig":  # noqa: ANN401
+    from agents.rere_config import ReReConfig
 
-    value = made() if callable(made) else made
-    if not isinstance(value, ReReConfig | Algorithm):
+    if callable(made):
+        known = inspect.signature(made).parameters
+        for option, value in options.items():
+            if option not in known:
+                raise ValueError(
+                    f"`{option}` (={value!r}) is no option of {name!r}; it has {sorted(known)}."
+                )
+        made = made(**options)
+    if not isinstance(made, ReReConfig | Algorithm):
         raise TypeError(
-            f"{made!r} makes a {type(value).__name__}; an algorithm is a class with "
+            f"{name!r} makes a {type(made).__name__}; an algorithm is a class with "
             "`train(task, budget, *, seed)`, or a function that returns a ReReConfig."
         )
-    return value
+    return made

@@ -11,74 +11,35 @@ code. Every departure from the released code:
 4. The KL is exact over the legal tokens of each decision; `kl="k3"` is the released estimator, here
    with its log-ratio clamped at 5.
 5. Groups without signal cost no forward or backward pass and get no KL; they count in the mean.
+   `kl_groups="all"` is as released.
 6. One fixed prompt template. Released: drawn at random per row, at test time too.
 7. A title shared by several items is one title; a hit on it is a hit.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from agents.advantages import group_normalized
-from agents.group_trees import GroupTrees, group_sizes, plan_groups
-from agents.groups import Groups, judge, rollout_metrics
+from agents.gradients import GroupGradients
+from agents.groups import Groups, joined, judge, rollout_metrics
 from agents.language_model import LanguageModel
-from agents.lora import has_lora, switched_off
-from agents.losses import grpo, log_ratio_percentile
+from agents.lora import has_lora
 from agents.memory import TokenBudget
-from agents.scoring import GroupScores, exact_kl, score_groups
-from agents.search import beam_search
+from agents.repair import inject_targets
+from agents.rere_config import ReReConfig
 from agents.torch_trie import TorchTrie
 from agents.tree import parts_of_similar_length
-from agents.types import Advantage, Candidates, Loss, LossInputs, Support
+from agents.types import Candidates
 from rere_env.task import Task
 from rere_env.types import Batch, IntArray
 
-__all__ = ["ReReAgent", "ReReConfig"]
+__all__ = ["MorePrompts", "ReReAgent", "ReReConfig"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReReConfig:
-    """The choices of ReRe; each function can be replaced by one of your own.
-
-    Attributes:
-        group_size: G, candidates a prompt.
-        support: What probabilities are normalised over.
-        sampler: `(lm, trie, prompts, G, support=...) -> Candidates`, best first.
-        advantage: `rewards [B, G] -> advantages [B, G]`.
-        loss: `LossInputs -> (scalar, metrics)`.
-        reference_sync_steps: Steps between updates of the reference, those without signal counted;
-            None: it never changes.
-        reference_mix: Share of the policy in the updated reference.
-        max_grad_norm: Gradient norm is clipped to this.
-        max_tokens: Tree tokens a forward-backward pass may hold (rows times the longest); halved
-            once if the device runs out of memory.
-    """
-
-    group_size: int = 16
-    support: Support = "catalogue"
-    sampler: Callable[..., Candidates] = beam_search
-    advantage: Advantage = group_normalized
-    loss: Loss = field(default_factory=grpo)
-    reference_sync_steps: int | None = 512
-    reference_mix: float = 0.6
-    max_grad_norm: float = 0.3
-    max_tokens: int = 16_384
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.group_size < 2:
-            raise ValueError(
-                f"`group_size` (={self.group_size}) must be at least 2: the advantage of a "
-                "candidate is measured against its group."
-            )
-        if not 0 < self.reference_mix <= 1:
-            raise ValueError(f"`reference_mix` (={self.reference_mix}) must lie in (0, 1].")
+MorePrompts = Callable[[int], Batch]
+"""`refill -> examples`: as many as a step has, others for every refill of it."""
 
 
 class ReReAgent:
@@ -91,6 +52,8 @@ class ReReAgent:
         reference: LanguageModel | None,
         config: ReReConfig,
         accelerator: Accelerator,
+        *,
+        seed: int = 0,
     ) -> None:
         """Keep the parts; `policy` may be wrapped by `accelerator.prepare`.
 
@@ -101,6 +64,7 @@ class ReReAgent:
                 with its LoRA adapter switched off.
             config: The choices.
             accelerator: Device, precision and processes.
+            seed: Of the samplers; what they draw in a step depends on it and the step alone.
 
         Raises:
             ValueError: The adapter's reference is to be synced, or there is no adapter.
@@ -120,6 +84,15 @@ class ReReAgent:
         self.accelerator = accelerator
         self.trie = TorchTrie.build(task.trie, task.title_tokens, accelerator.device)
         self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
+        self.rollout_budget = TokenBudget(config.max_rollout_tokens, accelerator.num_processes)
+        self._seed = seed
+        self._generator = torch.Generator(accelerator.device)
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The policy without wrappers, in eval mode."""
+        lm: LanguageModel = self.accelerator.unwrap_model(self.policy).eval()
+        return lm
 
     def rollout(
         self,
@@ -128,111 +101,132 @@ class ReReAgent:
         targets: IntArray | None = None,
     ) -> Candidates:
         """Let the policy write G titles for each prompt, best first, none of the hidden ones."""
-        lm = self.accelerator.unwrap_model(self.policy).eval()
-        with self.accelerator.autocast():
+        lm, lengths = self.language_model, np.array([len(prompt) for prompt in prompts])
+
+        def write(rows: IntArray) -> Candidates:
             return self.config.sampler(
                 lm,
                 self.trie,
-                prompts,
+                [prompts[row] for row in rows],
                 self.config.group_size,
                 support=self.config.support,
-                hidden=hidden,
-                targets=targets,
+                hidden=None if hidden is None else [hidden[row] for row in rows],
+                targets=None if targets is None else targets[rows],
+                generator=self._generator,
             )
 
-    def update(self, batch: Batch, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
-        """Make one optimiser step on B prompts; return what happened.
+        needed = int(lengths.max()) * len(lengths)
+
+        def write_all(max_tokens: int) -> Candidates:
+            if needed <= max_tokens:
+                return write(np.arange(len(lengths)))
+            parts = parts_of_similar_length(lengths, max_tokens)
+            order = np.argsort(np.concatenate(parts))
+            return Candidates.joined([write(part) for part in parts]).take(order)
+
+        with self.accelerator.autocast():
+            return self.rollout_budget.run(write_all, needed)
+
+    def update(
+        self,
+        batch: Batch,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        more: MorePrompts | None = None,
+    ) -> dict[str, float]:
+        """Roll out B prompts and learn from them; return what happened.
 
         A step in which no group carries signal leaves the weights as they are.
+
+        Args:
+            batch: B examples.
+            optimizer: Of the policy.
+            step: Counts from 0.
+            more: New examples, where `max_refills` asks for them.
         """
-        prompts = [self.task.prompt(example.history) for example in batch]
-        filtered = self.task.hidden(batch)
-        hidden = None if filtered is None else filtered.lists()
-        candidates = self.rollout(prompts, hidden, batch.target_title)
-        groups = judge(self.task, prompts, candidates, batch, self.config.advantage, hidden)
-        signal = groups.with_signal()
-        metrics = rollout_metrics(self.task, candidates, batch, groups)
-        num_with_signal = self._sum_over_processes(len(signal))
+        process = self.accelerator.process_index
+        draws = np.random.SeedSequence([self._seed, step, process]).generate_state(1, np.uint64)
+        self._generator.manual_seed(int(draws[0] >> np.uint64(1)))
+        groups, metrics = self._groups(batch)
+        if self.config.max_refills:
+            if more is None:
+                raise ValueError("`max_refills` needs `more`: new prompts to refill from.")
+            groups, metrics["rollout/refills"] = self._refill(groups, more)
+        learns = groups.with_signal()
+        num_with_signal = self._sum_over_processes(len(learns))
         metrics["rollout/updated"] = float(num_with_signal > 0)
         if num_with_signal > 0:
+            if self.config.kl_groups == "all":
+                learns = np.arange(len(groups.prompts))
             # Every process joins the reduction, one without signal with a gradient of 0.
-            rows, weight = (signal, 1.0) if len(signal) else (np.arange(1), 0.0)
+            rows, weight = (learns, 1.0) if len(learns) else (np.arange(1), 0.0)
             metrics |= self._learn(groups.take(rows), weight, optimizer)
         self._sync_reference(step)
         return metrics
 
+    def _groups(self, batch: Batch) -> tuple[Groups, dict[str, float]]:
+        """Write candidates for some examples and pay them."""
+        prompts = [self.task.prompt(example.history) for example in batch]
+        filtered, config = self.task.hidden(batch), self.config
+        hidden = None if filtered is None else filtered.lists()
+        found = self.rollout(prompts, hidden, batch.target_title)
+        groups = judge(self.task, prompts, found, batch, config.advantage, hidden, config.support)
+        metrics = rollout_metrics(self.task, found, batch, groups)
+        if config.repair_weight:
+            groups = inject_targets(
+                self.task,
+                self.language_model,
+                self.trie,
+                found,
+                groups,
+                batch,
+                advantage=config.advantage,
+                support=config.support,
+                weight=config.repair_weight,
+            )
+        return groups, metrics
+
+    def _refill(self, groups: Groups, more: MorePrompts) -> tuple[Groups, int]:
+        """Replace groups without signal by those with signal of new prompts."""
+        size, alive = len(groups.prompts), groups.take(groups.with_signal())
+        for refill in range(self.config.max_refills):
+            if len(alive.prompts) >= size:
+                return alive.take(range(size)).as_step(), refill
+            new, _ = self._groups(more(refill))
+            alive = joined([alive, new.take(new.with_signal())])
+        dead = groups.take(groups.without_signal())
+        return joined([alive, dead]).take(range(size)).as_step(), self.config.max_refills
+
     def _learn(
         self, groups: Groups, weight: float, optimizer: torch.optim.Optimizer
     ) -> dict[str, float]:
-        """Make one optimiser step on groups with signal."""
+        """Make the optimiser steps on the groups of one rollout; return means over them."""
         self.policy.train()
+        gradients = GroupGradients(
+            self.task,
+            self.policy,
+            self.reference,
+            self.config.loss,
+            self.config.support,
+            self.accelerator,
+            groups,
+            weight,
+        )
 
         def gradient(max_tokens: int) -> dict[str, Tensor]:
             optimizer.zero_grad()
-            return self._gradient(groups, weight, max_tokens)
+            return gradients.add(max_tokens)
 
-        terms = self.budget.run(gradient)
-        terms["loss/grad_norm"] = self.accelerator.clip_grad_norm_(
-            self.policy.parameters(), self.config.max_grad_norm
-        )
-        optimizer.step()
-        return {name: float(value) for name, value in terms.items()}
-
-    def _gradient(self, groups: Groups, weight: float, max_tokens: int) -> dict[str, Tensor]:
-        """Add up the gradients of the groups, in parts of similar length."""
-        sizes = group_sizes(
-            self.task.trie, groups.prompts, groups.titles, self.config.support, groups.hidden
-        )
-        parts = parts_of_similar_length(sizes, max_tokens)
-        sums: dict[str, Tensor] = {}
-        percentiles = []
-        for i, part in enumerate(parts):
-            is_last = i == len(parts) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.policy):
-                inputs = self._loss_inputs(groups.take(part))
-                loss, terms = self.config.loss(inputs)
-                self.accelerator.backward(weight * loss)
-            for name, value in {**terms, "loss/total": loss.detach()}.items():
-                sums[name] = sums[name] + value if name in sums else value
-            percentiles.append(log_ratio_percentile(inputs, 0.99))
-        return sums | {"ratio/log_p99": torch.stack(percentiles).max()}
-
-    def _loss_inputs(self, groups: Groups) -> LossInputs:
-        """Score some groups under reference and policy."""
-        device = self.accelerator.device
-        plan = plan_groups(
-            self.task.trie,
-            self.task.title_tokens,
-            groups.prompts,
-            groups.titles,
-            self.config.support,
-            groups.hidden,
-        )
-        # Two contexts: autocast keeps cast weights, and those cast without gradient have none.
-        with torch.no_grad(), self.accelerator.autocast():
-            reference = self._reference_scores(plan)
-        with self.accelerator.autocast():
-            policy = score_groups(self.policy, plan, device)
-        return LossInputs(
-            logprobs=policy.logprobs,
-            old_logprobs=policy.logprobs.detach(),
-            ref_logprobs=reference.logprobs,
-            mask=policy.mask,
-            advantages=groups.advantages.to(device),
-            rewards=groups.rewards.to(device),
-            is_target=groups.is_target.to(device),
-            totals=groups.totals,
-            exact_kl=exact_kl(policy, reference),
-        )
-
-    def _reference_scores(self, plan: GroupTrees) -> GroupScores:
-        if self.reference is not None:
-            return score_groups(self.reference, plan, self.accelerator.device)
-        lm = self.accelerator.unwrap_model(self.policy).eval()
-        with switched_off(lm.model):
-            scores = score_groups(lm, plan, self.accelerator.device)
-        self.policy.train()
-        return scores
+        steps = []
+        for _ in range(self.config.inner_steps):
+            terms = self.budget.run(gradient, gradients.num_tokens)
+            terms["loss/grad_norm"] = self.accelerator.clip_grad_norm_(
+                self.policy.parameters(), self.config.max_grad_norm
+            )
+            optimizer.step()
+            gradients.next_inner_step()
+            steps.append(terms)
+        return {name: float(sum(float(t[name]) for t in steps)) / len(steps) for name in steps[0]}
 
     @torch.no_grad()
     def _sync_reference(self, step: int) -> None:

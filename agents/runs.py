@@ -4,6 +4,7 @@ runs/<name>/
     config.json      what was asked for
     metrics.jsonl    one JSON object a line: {"stage", "step", "seconds", measures...}
     tensorboard/     the same as events
+    rewards/         models that the reward asked for, if it needs any
     checkpoints/     sft/ and rere/ (best by validation), last/ (to resume)
     result.json      every recommender on the test split
     report.html      the same for people

@@ -101,6 +101,11 @@ class TorchTrie:
             max_length=trie.max_length,
         )
 
+    @property
+    def eos(self) -> Tensor:
+        """The model's EOS id: what leads to the deepest node, which is a leaf."""
+        return self.edge_token[-1]
+
     def num_children(self, nodes: Tensor) -> Tensor:
         """Return the number of children of each node."""
         return self.first[nodes + 1] - self.first[nodes]

@@ -13,7 +13,34 @@ if TYPE_CHECKING:
 
 from rere_env.types import IntArray
 
-__all__ = ["Advantage", "Candidates", "Loss", "LossInputs", "Sampler", "StepTotals", "Support"]
+__all__ = [
+    "Advantage",
+    "AdvantageName",
+    "Candidates",
+    "Loss",
+    "LossInputs",
+    "Sampler",
+    "SamplerName",
+    "StepTotals",
+    "Support",
+]
+
+AdvantageName = Literal[
+    "group_normalized", "group_centered", "leave_one_out", "batch_centered", "raw", "windowed"
+]
+"""The name of an advantage, as `rere train --advantage` takes it."""
+
+SamplerName = Literal[
+    "beam",
+    "radix",
+    "exact",
+    "sample",
+    "sample_distinct",
+    "sample_unconstrained",
+    "beam_with_target",
+    "sample_with_target",
+]
+"""The name of a sampler, as `rere train --sampler` takes it."""
 
 Support = Literal["catalogue", "vocabulary"]
 """Over which tokens a policy's probabilities sum to one: the legal ones, or all."""
@@ -36,6 +63,34 @@ class Candidates:
     logprobs: NDArray[np.float32]
     certified: NDArray[np.bool_] | None = None
     num_illegal: NDArray[np.int64] | None = None
+
+    def take(self, rows: IntArray) -> "Candidates":
+        """Select prompts."""
+
+        def of(values: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if values is None else values[rows]
+
+        return Candidates(
+            titles=self.titles[rows],
+            logprobs=self.logprobs[rows],
+            certified=of(self.certified),
+            num_illegal=of(self.num_illegal),
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Candidates]") -> "Candidates":
+        """Return the candidates of several batches of prompts, one after the other."""
+
+        def every(name: str) -> Any:  # noqa: ANN401 - an array, or nothing
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else np.concatenate(values)
+
+        return cls(
+            titles=every("titles"),
+            logprobs=every("logprobs"),
+            certified=every("certified"),
+            num_illegal=every("num_illegal"),
+        )
 
 
 class Sampler(Protocol):

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from rere_env.dynamics import Dynamics
     from rere_env.env import ReReEnv
     from rere_env.filters import Combined, Filter, Hidden, HideHistory, HideItems, OutOfStock
-    from rere_env.rewards import REWARDS, hit, rank, rank_literal, rank_weights, rere, weighted_sum
+    from rere_env.rewards import (
+        REWARDS,
+        collaborative,
+        hit,
+        rank,
+        rank_literal,
+        rank_weights,
+        rere,
+        semantic,
+        weighted_sum,
+    )
     from rere_env.rows import Allowed, Rows, Rules
     from rere_env.task import Task, load_task
     from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
@@ -80,6 +90,7 @@ __all__ = [
     "VectorOneHotObservation",
     "VectorTianshouMask",
     "WordTokenizer",
+    "collaborative",
     "find_data",
     "games_dataset",
     "hit",
@@ -89,6 +100,7 @@ __all__ = [
     "rank_literal",
     "rank_weights",
     "rere",
+    "semantic",
     "weighted_sum",
 ]
 

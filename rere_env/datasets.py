@@ -67,6 +67,10 @@ class Dataset:
     content_hash: str
     report: Mapping[str, int]
 
+    def with_train(self, split: str) -> "Dataset":
+        """Return the data set with another of its splits as `train`."""
+        return replace(self, splits={**self.splits, "train": self.splits[split]})
+
 
 def load_dataset(
     folder: Path,

@@ -1,12 +1,14 @@
 """Rewards of a ranked group of titles. Arrays in, arrays out; knows no tokens and no users.
 
 A reward is `(titles [B, G] best first, batch of B) -> float32 [B, G]`. Position along G is the
-beam rank; a title of `NO_TITLE` never hits.
+beam rank; a title of `NO_TITLE` never hits. What a reward needs besides titles and batch, tables of
+embeddings or the scores of a model, is given to the function that makes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from rere_env.types import NO_TITLE, Batch, BoolArray, FloatArray, IntArray, Rew
 
 __all__ = [
     "REWARDS",
+    "Scale",
+    "collaborative",
     "hit",
     "rank",
     "rank_literal",
@@ -21,6 +25,7 @@ __all__ = [
     "rere",
     "reward_terms",
     "sees_rank_only",
+    "semantic",
     "weighted_sum",
 ]
 
@@ -68,14 +73,62 @@ def rank_literal(titles: IntArray, batch: Batch) -> FloatArray:
     return penalty
 
 
+Scale: TypeAlias = Literal["raw", "softmax", "min_max"]
+"""How `collaborative` pays a score."""
+
+
+def semantic(embeddings: FloatArray, name: str = "semantic") -> Reward:
+    """Make a reward that pays the cosine of the embeddings of candidate and target.
+
+    In [-1, 1]; the target itself is paid 1, an empty slot 0, and so is a title whose embedding is
+    all zeros.
+
+    Args:
+        embeddings: [titles, D].
+        name: What it is called in logs.
+
+    >>> like = semantic(np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 2.0]]))
+
+    Raises:
+        ValueError: The embeddings are no finite matrix.
+    """
+    return _Semantic(embeddings, name)
+
+
+def collaborative(
+    scores_of: Callable[[Batch], FloatArray], scale: Scale = "raw", name: str = "collaborative"
+) -> Reward:
+    """Make a reward that pays what a trained sequence model thinks of the candidate.
+
+    An empty slot is paid 0. Raw scores are what the released code pays. They know no bounds: a
+    policy was seen to raise them while its accuracy fell (MiniOneRec, its SASRec reward), and they
+    drown the other terms of a sum. The other scales lie in [0, 1].
+
+    Args:
+        scores_of: `batch of B -> [B, titles]`, finite logits of the next title.
+        scale: "raw" pays the logit; "softmax" its probability among all titles; "min_max" the
+            place between the worst (0) and the best (1) of the group, 0 where all are equal.
+        name: What it is called in logs.
+    """
+    if scale not in get_args(Scale):
+        raise ValueError(f"`scale` (={scale!r}) must be one of {list(get_args(Scale))}.")
+    return _Collaborative(scores_of, scale, name)
+
+
 def weighted_sum(*terms: tuple[float, Reward]) -> Reward:
     """Combine rewards linearly; the result carries its `terms` so that they can be logged.
+
+    A sum among the terms is taken apart, so every term is logged under its own name.
 
     >>> my_reward = weighted_sum((1.0, hit), (0.5, rank))
     """
     if not terms:
         raise ValueError("`weighted_sum` needs at least one (weight, reward) pair.")
-    return WeightedSum(terms)
+    flat: list[tuple[float, Reward]] = []
+    for weight, reward in terms:
+        inner = reward.terms if isinstance(reward, WeightedSum) else ((1.0, reward),)
+        flat += [(weight * share, term) for share, term in inner]
+    return WeightedSum(tuple(flat))
 
 
 class WeightedSum:
@@ -93,15 +146,64 @@ class WeightedSum:
     def with_terms(
         self, titles: IntArray, batch: Batch
     ) -> tuple[FloatArray, dict[str, FloatArray]]:
-        """Return the weighted sum, and each unweighted term by the name of its function."""
+        """Return the weighted sum, and each unweighted term by the name of its function.
+
+        Of terms that share a name the second is called `name_2`, and so on.
+        """
         values = [term(titles, batch) for _, term in self.terms]
         weighted = [
             value if weight == 1 else weight * value
             for weight, value in zip(self._weights, values, strict=True)
         ]
         total = sum(weighted[1:], start=weighted[0])
-        names = [_name(term) for _, term in self.terms]
+        names = _distinct([_name(term) for _, term in self.terms])
         return total, dict(zip(names, values, strict=True))
+
+
+# Classes and not closures: environments hold rewards, and environments are pickled.
+class _Semantic:
+    def __init__(self, embeddings: FloatArray, name: str) -> None:
+        table = np.asarray(embeddings, np.float32)
+        if table.ndim != 2 or not np.isfinite(table).all():
+            raise ValueError(
+                f"`embeddings` must be a finite matrix [titles, D]; got shape {table.shape} with "
+                f"{np.count_nonzero(~np.isfinite(table))} values that are not finite."
+            )
+        length = np.linalg.norm(table, axis=1, keepdims=True)
+        self._directions = np.divide(table, length, out=np.zeros_like(table), where=length > 0)
+        self.__name__ = name
+
+    def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
+        target = self._directions[batch.target_title]  # [B, D]
+        cosine = np.einsum("bgd,bd->bg", self._directions[titles], target)
+        known = (titles != NO_TITLE) & (batch.target_title != NO_TITLE)[:, None]
+        return np.where(known, cosine, np.float32(0))
+
+
+class _Collaborative:
+    def __init__(self, scores_of: Callable[[Batch], FloatArray], scale: Scale, name: str) -> None:
+        self._scores_of, self._scale = scores_of, scale
+        self.__name__ = name
+
+    def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
+        scores = np.asarray(self._scores_of(batch), np.float64)  # [B, titles]
+        is_title = titles != NO_TITLE
+        chosen: FloatArray = np.take_along_axis(scores, np.where(is_title, titles, 0), axis=1)
+        if self._scale == "softmax":
+            top = scores.max(axis=1, keepdims=True)
+            chosen = np.exp(chosen - top) / np.exp(scores - top).sum(axis=1, keepdims=True)
+        elif self._scale == "min_max":
+            chosen = _min_max(chosen, is_title)
+        return np.where(is_title, chosen, 0.0).astype(np.float32)
+
+
+def _min_max(values: FloatArray, counted: BoolArray) -> FloatArray:
+    """Map each row to [0, 1] by its least and largest counted value; to 0 if they are equal."""
+    least = np.where(counted, values, np.inf).min(axis=1, keepdims=True)
+    most = np.where(counted, values, -np.inf).max(axis=1, keepdims=True)
+    above = np.where(counted, values - least, 0.0)
+    place: FloatArray = np.divide(above, most - least, out=np.zeros_like(above), where=most > least)
+    return place
 
 
 rere: Reward = weighted_sum((1.0, hit), (1.0, rank))
@@ -146,3 +248,19 @@ def _is_target(titles: IntArray, batch: Batch) -> BoolArray:
 
 def _name(reward: Reward) -> str:
     return getattr(reward, "__name__", type(reward).__name__)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Number what is named like one before it.
+
+    >>> _distinct(["hit", "semantic", "semantic"])
+    ['hit', 'semantic', 'semantic_2']
+    """
+    numbered: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in numbered:
+            number += 1
+            free = f"{name}_{number}"
+        numbered.append(free)
+    return numbered

@@ -49,7 +49,12 @@ LAZY_EXTRAS = {
 # A compiled kernel needs numba at its top; test_imports.py sees to it that only use loads it.
 KERNEL_MARK = "numba"
 
-RL_LIBRARIES = {"stable_baselines3": "sb3", "sb3_contrib": "sb3", "tianshou": "tianshou"}
+RL_LIBRARIES = {
+    "stable_baselines3": "sb3",
+    "sb3_contrib": "sb3",
+    "tianshou": "tianshou",
+    "trl": "trl",
+}
 UNSAFE_MODULES = {
     "pickle",
     "_pickle",
@@ -186,17 +191,21 @@ def test_no_import_cycles() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def is_adapter(file: Path, library: str) -> bool:
+    """`agents/adapters/LIBRARY.py` and the files beside it whose names begin with `LIBRARY_`."""
+    in_folder = file.parent == Path("agents", "adapters")
+    return in_folder and f"{file.stem}_".startswith(f"{library}_")
+
+
 @each_file
 def test_rl_libraries_stay_in_their_adapters(file: Path) -> None:
-    """A third-party RL library is imported only in adapters whose names begin with its own."""
+    """A third-party RL library is imported only in the adapter that bears its name."""
     wrong = [
         (found.line, f"imports {found.name}, which belongs in agents/adapters")
         for found in imports_of(parse(file), file)
-        if (name := RL_LIBRARIES.get(found.top_level)) is not None
-        and not (
-            file.parent == Path("agents", "adapters") and (file.stem + "_").startswith(f"{name}_")
-        )
-        and file != Path("agents", "bench", f"peer_{name}.py")
+        if found.top_level in RL_LIBRARIES
+        and not is_adapter(file, RL_LIBRARIES[found.top_level])
+        and file != Path("agents", "bench", f"peer_{RL_LIBRARIES[found.top_level]}.py")
     ]
     assert not wrong, offences(file, wrong)
 

@@ -86,10 +86,9 @@ class Updates:
             rewards=some.rewards[:, :num_titles],
             advantages=some.advantages[:, :num_titles],
             is_target=some.is_target[:, :num_titles],
-            totals=replace(
-                some.totals, num_groups=num_users, num_candidates=num_users * num_titles
-            ),
-        )
+            num_kept=some.num_kept[:, :num_titles],
+            totals=some.totals,
+        ).as_step()
         return replace(self, examples=self.examples.take(slice(num_users)), groups=groups)
 
     def ours(self, support: Support) -> None:

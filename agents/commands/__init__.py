@@ -8,7 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from agents.commands.algorithms import Algorithms
 from agents.commands.bench import Bench
+from agents.commands.compare import Compare
 from agents.commands.data import Data
 from agents.commands.evaluate import Evaluate
 from agents.commands.play import Play
@@ -19,6 +21,8 @@ __all__ = ["Command"]
 
 Command = (
     Annotated[Train, tyro.conf.subcommand(name="train")]
+    | Annotated[Algorithms, tyro.conf.subcommand(name="algorithms")]
+    | Annotated[Compare, tyro.conf.subcommand(name="compare")]
     | Annotated[Evaluate, tyro.conf.subcommand(name="evaluate")]
     | Annotated[Recommend, tyro.conf.subcommand(name="recommend")]
     | Annotated[Play, tyro.conf.subcommand(name="play")]

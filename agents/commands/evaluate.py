@@ -24,7 +24,9 @@ class Evaluate:
         split: Which split.
         beam: Width of the search; metrics go up to this rank.
         search: `parity` is the beam search of Hugging Face, `radix` a faster one, `exact` finds
-            the most probable titles themselves.
+            the most probable titles themselves; `auto` is `exact`, or `parity` for a run whose
+            support is the vocabulary. `unconstrained` does not keep to the catalogue: it shows
+            the illegal rate of the policy under the whole vocabulary.
         exact: Score every title of the catalogue instead of searching.
         json: Print JSON instead of a table.
         device: Where to compute.
@@ -34,7 +36,7 @@ class Evaluate:
     data: str | None = None
     split: str = "test"
     beam: int = 50
-    search: Literal["parity", "radix", "exact"] = "parity"
+    search: Literal["auto", "parity", "radix", "exact", "unconstrained"] = "auto"
     exact: bool = False
     json: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -43,7 +45,7 @@ class Evaluate:
         """Evaluate and print."""
         from agents.commands.common import load_policy, warn_of_truncation
         from agents.evaluation import evaluate
-        from agents.recommender import LMRecommender
+        from agents.recommender import LMRecommender, final_search
         from agents.reporting.tables import evaluation_table
 
         policy = load_policy(self.run_or_model, self.data, self.device)
@@ -51,8 +53,8 @@ class Evaluate:
             policy.task,
             policy.lm,
             beam=self.beam,
-            support=policy.config.support,
-            search=self.search,
+            support="vocabulary" if self.search == "unconstrained" else policy.config.support,
+            search=final_search(policy.config.support) if self.search == "auto" else self.search,
         )
         ks = tuple(k for k in (1, 3, 5, 10, 20, 50) if k <= self.beam)
         examples = policy.task.split(self.split)

@@ -96,18 +96,14 @@ class PromptTree:
         Raises:
             ValueError: No prompt, an empty one, or one that leaves no room for a title.
         """
-        if len(prompts) == 0 or min(len(prompt) for prompt in prompts) == 0:
-            raise ValueError(
-                f"`prompts` (={len(prompts)}) must hold at least one prompt and no empty one."
-            )
-        # The last token of a title is never read.
-        lm.check_length(max(len(prompt) for prompt in prompts) + trie.max_length - 1)
         self.trie = trie
         self.support = support
         self.num_prompts = len(prompts)
         self.shown = Shown(trie, len(prompts), hidden)
         self._lm = lm
         padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
+        # The last token of a title is never read.
+        lm.check_length(padded.shape[1] + trie.max_length - 1)
         self._root, cache = lm.prefill(padded, lengths)
         num_rows = _num_rows(len(prompts), padded.shape[1], self._root.shape[-1])
         self._cache = folded(cache, num_rows)
@@ -272,7 +268,15 @@ def _num_rows(num_prompts: int, width: int, hidden_size: int) -> int:
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return prompts [B, P] padded on the right, their lengths [B] and bool [B, P]: real tokens."""
+    """Return prompts [B, P] padded on the right, their lengths [B] and bool [B, P]: real tokens.
+
+    Raises:
+        ValueError: No prompt, or an empty one.
+    """
+    if len(prompts) == 0 or min(len(prompt) for prompt in prompts) == 0:
+        raise ValueError(
+            f"`prompts` (={len(prompts)}) must hold at least one prompt and no empty one."
+        )
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     padded = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
     is_real = torch.arange(padded.shape[1]) < lengths[:, None]

@@ -101,6 +101,13 @@ def test_evaluate_searches_as_it_is_told(run: Path, flags, capsys) -> None:
     assert found[0]["ndcg@10"]["value"] == pytest.approx(found[1]["ndcg@10"]["value"])
 
 
+def test_evaluate_shows_how_often_a_policy_leaves_the_catalogue(run: Path, capsys) -> None:
+    """Beams that nothing keeps to it; the share of them that are no titles."""
+    flags = ["--search", "unconstrained", "--beam", "5", "--json", "--device", "cpu"]
+    assert main(["evaluate", str(run), *flags]) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["illegal_rate"] <= 1
+
+
 def test_evaluate_takes_a_model_folder(run: Path, data: Path, capsys) -> None:
     """A checkpoint folder is a model like any other."""
     folder = str(run / "checkpoints" / "sft")

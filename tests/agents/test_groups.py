@@ -66,3 +66,31 @@ def test_rollout_metrics_are_means_over_the_prompts(animal_task, judged):
     assert metrics["rollout/reward"] == pytest.approx(groups.rewards.sum().item() / 3)
     assert metrics["rollout/logprob@1"] == pytest.approx(-2)
     assert metrics["reward/hit"] == pytest.approx(2 / 3)
+
+
+def test_illegal_candidates_are_counted_and_left_out(animal_task):
+    """Two of six: the group is rewarded as one of those that are titles."""
+    candidates = Candidates(
+        titles=np.array([[2, 0, NO_TITLE], [5, 6, NO_TITLE]]),
+        logprobs=np.array([[-1, -2, -np.inf], [-2, -3, -np.inf]], np.float32),
+        num_illegal=np.array([1, 1]),
+    )
+    batch = animal_task.split("train").take(np.arange(2))
+    groups = judge(animal_task, PROMPTS[:2], candidates, batch, group_normalized)
+    metrics = rollout_metrics(animal_task, candidates, batch, groups)
+    assert metrics["rollout/illegal_rate"] == pytest.approx(2 / 6)
+    assert metrics["rollout/distinct_titles"] == 4
+    assert groups.advantages[:, 2].tolist() == [0, 0]
+    torch.testing.assert_close(
+        groups.advantages[0, :2], group_normalized(groups.rewards[:1, :2])[0]
+    )
+
+
+def test_a_title_behind_an_illegal_one_is_an_error(animal_task):
+    """A search that keeps illegal beams at their ranks is no sampler to train on."""
+    candidates = Candidates(
+        titles=np.array([[NO_TITLE, 2]]), logprobs=np.array([[-np.inf, -1]], np.float32)
+    )
+    batch = animal_task.split("train").take(np.arange(1))
+    with pytest.raises(ValueError, match="titles first"):
+        judge(animal_task, PROMPTS[:1], candidates, batch, group_normalized)

@@ -44,6 +44,13 @@ def test_a_full_device_halves_the_budget_and_says_so():
     assert compute.tried == [100, 50, 50]
 
 
+def test_the_half_is_of_what_was_needed():
+    """Half of a budget far above the need would change nothing."""
+    budget, compute = TokenBudget(1000), Crowded(70)
+    with pytest.warns(RuntimeWarning, match="at most 50 tokens"):
+        assert budget.run(compute, needed=100) == 50
+
+
 def test_a_budget_is_halved_once():
     """Then the error is the user's."""
     budget = TokenBudget(100)

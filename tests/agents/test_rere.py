@@ -271,7 +271,7 @@ def test_a_full_device_repeats_the_gradient_in_smaller_parts(animal_task, agent_
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             return score_groups(*args)
 
-        monkeypatch.setattr("agents.rere.score_groups", score)
+        monkeypatch.setattr("agents.gradients.score_groups", score)
         says = pytest.warns(RuntimeWarning, match="at most 20 tokens")
         with says if disturbed else nullcontext():
             metrics = agent.update(animal_task.split("train"), sgd(agent), 0)

@@ -1,12 +1,25 @@
 """The exact numbers of DESIGN section 4."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rere_env import NO_TITLE, Batch, hit, rank, rank_literal, rank_weights, rere, weighted_sum
-from rere_env.rewards import reward_terms
+from rere_env import (
+    NO_TITLE,
+    Batch,
+    collaborative,
+    hit,
+    rank,
+    rank_literal,
+    rank_weights,
+    rere,
+    semantic,
+    weighted_sum,
+)
+from rere_env.rewards import reward_terms, sees_rank_only
 from rere_env.task import find_reward
 
 PENALTIES = [
@@ -167,3 +180,125 @@ def test_bad_arguments_are_named():
         rank_weights(0)
     with pytest.raises(ValueError, match=r"`reward` \(='ndcg'\) must be one of \['hit', 'rank'"):
         find_reward("ndcg")
+
+
+EMBEDDINGS = np.array([[1.0, 0.0], [3.0, 4.0], [0.0, -2.0], [0.0, 0.0]])
+SCORES = np.log([[1.0, 2.0, 3.0, 4.0], [4.0, 4.0, 1.0, 1.0]])
+
+
+def scores_of(examples: Batch) -> np.ndarray:
+    """The scores of four titles for two users."""
+    return SCORES[examples.user]
+
+
+def test_semantic_pays_the_cosine_with_the_target():
+    """Length does not matter; itself 1, orthogonal 0, all zeros 0, an empty slot 0."""
+    values = semantic(EMBEDDINGS)(np.array([[0, 1, 2, 3, NO_TITLE]]), batch(0))
+    np.testing.assert_allclose(values, [[1.0, 0.6, 0.0, 0.0, 0.0]], atol=1e-7)
+
+
+def test_semantic_knows_no_target_that_is_no_title():
+    """A target of NO_TITLE is like nothing; the last row of the table is not meant."""
+    values = semantic(EMBEDDINGS[:3])(np.array([[0, 2, NO_TITLE]]), batch(NO_TITLE))
+    np.testing.assert_array_equal(values, [[0.0, 0.0, 0.0]])
+
+
+@given(st.lists(st.lists(st.integers(-1, 3), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_semantic_equals_a_loop_over_pairs(rows):
+    """The arrays agree with the cosine of one pair at a time."""
+    table = np.random.default_rng(0).normal(size=(4, 5))
+    targets = [row % 4 for row in range(len(rows))]
+    values = semantic(table)(np.array(rows), batch(*targets))
+    for row, target, paid in zip(rows, targets, values, strict=True):
+        expected = [
+            table[t] @ table[target] / np.linalg.norm(table[t]) / np.linalg.norm(table[target])
+            if t != NO_TITLE
+            else 0.0
+            for t in row
+        ]
+        np.testing.assert_allclose(paid, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ("raw", [[np.log(3), 0.0, 0.0], [0.0, np.log(4), np.log(4)]]),
+        ("softmax", [[0.3, 0.1, 0.0], [0.1, 0.4, 0.4]]),
+        ("min_max", [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]),
+    ],
+)
+def test_collaborative_pays_the_models_score(scale, expected):
+    """As it is, as a probability among all titles, or placed within the group; empty slots 0."""
+    titles = np.array([[2, 0, NO_TITLE], [3, 1, 0]])
+    values = collaborative(scores_of, scale)(titles, batch(0, 0))
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("titles", [[[1, 1]], [[NO_TITLE, NO_TITLE]], [[2, NO_TITLE]]])
+def test_a_group_of_equals_has_no_best(titles):
+    """min_max pays 0 where nothing is better than anything else."""
+    values = collaborative(scores_of, "min_max")(np.array(titles), batch(0))
+    np.testing.assert_array_equal(values, [[0.0, 0.0]])
+
+
+def test_softmax_survives_large_scores():
+    """Logits far beyond exp's range give probabilities all the same."""
+    reward = collaborative(lambda _: np.array([[5000.0, 5000.0, -5000.0]]), "softmax")
+    np.testing.assert_allclose(reward(np.array([[0, 2]]), batch(0)), [[0.5, 0.0]], atol=1e-7)
+
+
+def test_rewards_with_tables_are_logged_by_name():
+    """Terms bear readable names, also inside a sum of sums."""
+    reward = weighted_sum((1.0, rere), (0.5, semantic(EMBEDDINGS)), (0.1, collaborative(scores_of)))
+    titles = np.array([[0, 1], [1, 2]])
+    total, terms = reward_terms(reward, titles, batch(0, 1))
+    assert list(terms) == ["hit", "rank", "semantic", "collaborative"]
+    expected = terms["hit"] + terms["rank"] + 0.5 * terms["semantic"] + 0.1 * terms["collaborative"]
+    np.testing.assert_allclose(total, expected, atol=1e-6)
+
+
+def test_terms_of_one_name_are_all_logged():
+    """Two embeddings are two terms; a name can be given."""
+    flat = weighted_sum(
+        (1.0, semantic(EMBEDDINGS)),
+        (1.0, semantic(EMBEDDINGS)),
+        (1.0, semantic(EMBEDDINGS, "text")),
+    )
+    terms = reward_terms(flat, np.array([[0, 1]]), batch(0))[1]
+    assert list(terms) == ["semantic", "semantic_2", "text"]
+
+
+def test_a_sum_of_sums_multiplies_weights():
+    """2 x (hit + rank) is 2 hit + 2 rank."""
+    titles = group(4, 2)
+    nested = weighted_sum((2.0, rere), (1.0, hit))
+    np.testing.assert_allclose(
+        nested(titles, batch(0)), 2 * rere(titles, batch(0)) + hit(titles, batch(0)), atol=1e-7
+    )
+
+
+def test_only_hit_and_rank_see_the_rank_only():
+    """A reward with a table pays different titles differently: it cannot be looked up by rank."""
+    assert sees_rank_only(weighted_sum((1.0, rere), (0.5, rank_literal)))
+    for reward in (semantic(EMBEDDINGS), collaborative(scores_of)):
+        assert not sees_rank_only(reward)
+        assert not sees_rank_only(weighted_sum((1.0, hit), (1.0, reward)))
+
+
+def test_rewards_with_tables_are_float32_and_pickled():
+    """They live in environments, which are sent to other processes."""
+    titles = np.array([[0, 1, NO_TITLE]])
+    for reward in (semantic(EMBEDDINGS), collaborative(scores_of, "softmax")):
+        again = pickle.loads(pickle.dumps(reward))
+        assert again(titles, batch(1)).dtype == np.float32
+        np.testing.assert_array_equal(again(titles, batch(1)), reward(titles, batch(1)))
+
+
+def test_bad_tables_are_named():
+    """A vector, a value that is not finite and an unknown scale are refused."""
+    with pytest.raises(ValueError, match=r"got shape \(3,\)"):
+        semantic(np.zeros(3))
+    with pytest.raises(ValueError, match="1 values that are not finite"):
+        semantic(np.array([[1.0, np.nan]]))
+    with pytest.raises(ValueError, match=r"`scale` \(='log'\) must be one of \['raw'"):
+        collaborative(scores_of, "log")

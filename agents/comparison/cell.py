@@ -1,0 +1,164 @@
+"""One cell of a comparison: one algorithm, one seed, trained, evaluated, written down.
+
+Run as `python -m agents.comparison.cell PLAN ALGORITHM SEED FOLDER`, a process of its own: what
+one algorithm leaves behind cannot reach another.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import set_seed
+from transformers.utils.logging import disable_progress_bar
+
+from agents.algorithm_choices import choose
+from agents.backbones import load_backbone
+from agents.budget import Budget
+from agents.config import TrainConfig
+from agents.evaluation import Evaluation, Probabilities, evaluate
+from agents.policy_training import train_policy
+from agents.recommender import LMRecommender
+from agents.registry import Algorithm, AlgorithmInfo, find_algorithm
+from agents.reporting.provenance import git_commit, package_versions
+from agents.runs import write_json
+from rere_env.datasets import Dataset
+from rere_env.games import oracle
+from rere_env.task import GAMES, Task, load_data
+from rere_env.types import Batch, Recommender
+
+__all__ = ["KS", "METRICS", "Plan", "evaluate_row", "run_cell", "true_probabilities"]
+
+KS = (1, 10)
+METRICS = ("ndcg@10", "expected_ndcg@10", "hit_rate@1", "hit_rate@10")
+"""What is kept row by row, where it is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What all cells share.
+
+    Attributes:
+        start: The SFT checkpoint that language models start from.
+        data: As `rere train` takes it.
+        seconds: CPU seconds of training on one thread: validation and evaluation do not count.
+        learning_rate: Peak, of language models.
+        prompts_per_step: B, of language models.
+        group_size: G, of language models.
+        valid_rows: Rows that choose among the policies of one training.
+        test_rows: None: all.
+    """
+
+    start: str
+    data: str = GAMES
+    seconds: float = 90.0
+    learning_rate: float = 4e-5
+    prompts_per_step: int = 64
+    group_size: int = 16
+    valid_rows: int = 512
+    test_rows: int | None = None
+
+
+def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
+    """Train, evaluate on the test split, and write `<algorithm>-<seed>.json` and `.npz`."""
+    torch.set_num_threads(1)
+    set_seed(seed)
+    disable_progress_bar()
+    dataset = load_data(plan.data)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    info = find_algorithm(algorithm)
+    budget = Budget(seconds=plan.seconds, clock=time.process_time)
+    if info.kind == "policy":
+        task, recommender = _train_policy(plan, info, dataset, budget, seed)
+    else:
+        task = Task.build(dataset)
+        loaded = info.load()
+        assert isinstance(loaded, Algorithm)
+        recommender = loaded.train(task, budget, seed=seed)
+    seconds = {
+        "train_wall_s": time.perf_counter() - started,
+        "train_cpu_s": time.process_time() - cpu_started,
+    }
+    done = evaluate_row(recommender, task, plan)
+    about = {"algorithm": asdict(info), "seed": seed, "plan": asdict(plan), "seconds": seconds}
+    write_row(folder, f"{info.name.rpartition(':')[2]}-{seed}", done, about)
+
+
+def evaluate_row(recommender: Recommender, task: Task, plan: Plan) -> Evaluation:
+    """Evaluate on the test split."""
+    examples = task.split("test")
+    if plan.test_rows is not None:
+        examples = examples.take(slice(plan.test_rows))
+    return evaluate(
+        recommender,
+        task,
+        examples,
+        ks=KS,
+        probabilities=true_probabilities(plan.data),
+        num_resamples=0,
+        progress=False,
+    )
+
+
+def true_probabilities(data: str) -> Probabilities | None:
+    """Return the law of the built-in world, None for other data."""
+    return oracle().probabilities if data == GAMES else None
+
+
+def write_row(folder: Path, name: str, done: Evaluation, about: dict[str, Any]) -> None:
+    """Write what was measured; the JSON comes last and says that all is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {metric: done.rows[metric] for metric in METRICS if metric in done.rows}
+    np.savez_compressed(folder / f"{name}.npz", target_title=done.target_title, **rows)
+    write_json(
+        folder / f"{name}.json",
+        about
+        | {
+            "metrics": {metric: float(values.mean()) for metric, values in rows.items()},
+            "illegal_rate": done.illegal_rate,
+            "duplicate_rate": done.duplicate_rate,
+            "versions": package_versions(),
+            "git_commit": git_commit(),
+        },
+    )
+
+
+def _train_policy(
+    plan: Plan, info: AlgorithmInfo, dataset: Dataset, budget: Budget, seed: int
+) -> tuple[Task, LMRecommender]:
+    backbone = load_backbone(plan.start, dataset.catalogue.titles)
+    task = backbone.task(dataset)
+    rows = np.random.default_rng(0).permutation(len(task.split("valid")))[: plan.valid_rows]
+    valid = task.split("valid").take(np.sort(rows))
+    config = choose(TrainConfig(algorithm=info.name), plan.group_size)
+    recommender = train_policy(
+        task,
+        backbone,
+        replace(config, group_size=min(plan.group_size, task.catalogue.num_titles)),
+        budget,
+        seed=seed,
+        learning_rate=plan.learning_rate,
+        prompts_per_step=plan.prompts_per_step,
+        validate=lambda policy: _ndcg(policy, task, valid),
+    )
+    return task, recommender
+
+
+def _ndcg(policy: LMRecommender, task: Task, examples: Batch) -> float:
+    done = evaluate(policy, task, examples, ks=(10,), progress=False, num_resamples=0)
+    return done.metrics["ndcg@10"].value
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run one cell."""
+    plan, algorithm, seed, folder = arguments
+    run_cell(Plan(**json.loads(plan)), algorithm, int(seed), Path(folder))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
