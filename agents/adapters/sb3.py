@@ -105,7 +105,7 @@ class PPO(Agent):
 
     @property
     def first_update(self) -> int:
-        """Steps before the first update."""
+        """Steps up to the first update."""
         return self.num_envs * self.num_steps
 
 
@@ -146,7 +146,7 @@ class A2C(Agent):
 
     @property
     def first_update(self) -> int:
-        """Steps before the first update."""
+        """Steps up to the first update."""
         return self.num_envs * self.num_steps
 
 
@@ -200,5 +200,5 @@ class DQN(Agent):
 
     @property
     def first_update(self) -> int:
-        """Steps before the first update."""
-        return self.learning_starts
+        """Steps up to the first update."""
+        return self.learning_starts + self.num_envs

@@ -78,9 +78,10 @@ class Agent(ABC):
         Raises:
             ValueError: The budget ends before the first update.
         """
-        if budget.steps is not None and budget.steps <= self.first_update:
+        num_steps = sys.maxsize if budget.steps is None else budget.steps
+        if num_steps < self.first_update:
             raise ValueError(
-                f"`steps` (={budget.steps}) must be more than {self.first_update}, after which "
+                f"`steps` (={num_steps}) must be at least {self.first_update}, after which "
                 f"{type(self).__name__} learns for the first time; give more, or lower `num_envs`."
             )
         with own_randomness():
@@ -89,7 +90,7 @@ class Agent(ABC):
             for name in ("lr_schedule", "exploration_schedule"):
                 if hasattr(model, name):
                     setattr(model, name, spending.schedule(getattr(model, name)))
-            model.learn(sys.maxsize, callback=spending, log_interval=sys.maxsize)
+            model.learn(num_steps, callback=spending, log_interval=sys.maxsize)
         return TrainedAgent(self, task, model.policy)
 
     @classmethod
@@ -111,7 +112,7 @@ class Agent(ABC):
         agent = cls(**{**settings, "layers": tuple(settings["layers"])})
         with own_randomness():
             model = agent.make_model(agent.make_env(task), seed=0)
-        load_model(model.policy, Path(folder) / WEIGHTS, device=agent.device)
+        load_model(model.policy, Path(folder) / WEIGHTS, device=str(model.device))
         return TrainedAgent(agent, task, model.policy)
 
     def make_env(self, task: Task) -> ReReVecEnv:
@@ -132,7 +133,7 @@ class Agent(ABC):
     @property
     @abstractmethod
     def first_update(self) -> int:
-        """Steps before the first update."""
+        """Steps up to the first update."""
 
     def common(self, env: ReReVecEnv, seed: int) -> dict[str, Any]:
         """Return the arguments that all of the library's agents take."""
@@ -207,7 +208,8 @@ class Spending(BaseCallback):
         return lambda _: by_steps(1.0 - self.share)
 
     def _on_step(self) -> bool:
-        share = min(1.0, self.meter.used(self.num_timesteps))
+        # A rollout that uses up the steps is still to be learnt from.
+        share = min(1.0, self.meter.used(self.num_timesteps - 1))
         self._bar.update(share - self.share)
         self.share = share
         return share < 1.0

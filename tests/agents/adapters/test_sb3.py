@@ -10,10 +10,19 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.adapters.sb3 import A2C, DQN, PPO, EmbeddingExtractor, MaskablePPO, load_agent
+from agents.adapters.sb3 import (
+    A2C,
+    DQN,
+    PPO,
+    EmbeddingExtractor,
+    MaskablePPO,
+    TrainedAgent,
+    load_agent,
+)
 from agents.adapters.sb3_agent import Spending
 from agents.budget import Budget
 from agents.registry import Algorithm
+from agents.testing import check_algorithm
 from rere_env.worlds import copy_last, fifty_items, successor
 
 SMALL = {"num_envs": 8, "embedding_dim": 4, "layers": (8,), "beam": 1}
@@ -51,6 +60,12 @@ def _even(agent):
     return {"batch_size": agent.num_steps} if isinstance(agent, PPO) else {}
 
 
+def global_states():
+    """Where the generators stand that everybody shares."""
+    numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return random.getstate(), numpy, torch.get_rng_state().tolist()
+
+
 @each_agent
 def test_agents_recommend_legal_titles(agent):
     """A little training ends in lists of distinct titles of the catalogue."""
@@ -82,11 +97,9 @@ def test_the_seed_decides(agent):
     def scores(seed):
         return agent.train(task, Budget(steps=100), seed=seed).scores(observations)
 
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    states = global_states()
     first = scores(0)
-    assert random.getstate() == states[0]
-    assert np.random.get_state()[1].tolist() == states[1]
-    assert torch.equal(torch.get_rng_state(), states[2])
+    assert global_states() == states
     np.testing.assert_array_equal(first, scores(0))
     assert not np.array_equal(first, scores(1))
 
@@ -145,6 +158,22 @@ def test_the_learning_rate_falls_with_the_budget():
     assert rate(1.0) == 0.0
 
 
+def test_the_last_rollout_is_learnt_from():
+    """A budget of exactly one rollout makes an update."""
+    agent, task = AGENTS[0], copy_last().task
+    observations = agent.make_env(task).reset()
+    model = agent.make_model(agent.make_env(task), seed=0)
+    untrained = TrainedAgent(agent, task, model.policy).scores(observations)
+    trained = agent.train(task, Budget(steps=agent.first_update), seed=0)
+    assert not np.array_equal(trained.scores(observations), untrained)
+
+
+@each_agent
+def test_agents_keep_the_protocol(agent):
+    """Seeds, lists, budgets: the checks that anybody's algorithm can be put to."""
+    check_algorithm(replace(agent, beam=5), budget=Budget(steps=256), seconds=0.3)
+
+
 def test_a_budget_without_an_update_is_refused():
     """An agent that never learns would be no agent."""
     with pytest.raises(ValueError, match="first time"):
@@ -199,16 +228,11 @@ def test_a_missing_library_names_the_extra(library, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("agent", "num_steps", "mean", "each"),
-    [
-        (MaskablePPO(), 100_000, 0.7, 0.6),
-        (PPO(), 120_000, 0.7, 0.6),
-        (DQN(), 80_000, 0.7, 0.6),
-        (A2C(), 150_000, 0.4, 0.3),
-    ],
+    ("agent", "num_steps"),
+    [(MaskablePPO(), 100_000), (PPO(), 120_000), (DQN(), 80_000), (A2C(), 150_000)],
     ids=["MaskablePPO", "PPO", "DQN", "A2C"],
 )
-def test_fifty_titles_are_learnt(agent, num_steps, mean, each):
+def test_fifty_titles_are_learnt(agent, num_steps):
     """The greedy agent finds most successors of its training users, in legal episodes only."""
     task = fifty_items().task
     hits = []
@@ -216,5 +240,5 @@ def test_fifty_titles_are_learnt(agent, num_steps, mean, each):
         titles, illegal = play(agent.train(task, Budget(steps=num_steps), seed=seed), task)
         assert illegal == 0
         hits.append((titles == task.split("valid").target_title).mean())
-    assert min(hits) >= each, hits
-    assert np.mean(hits) >= mean, hits
+    assert min(hits) >= 0.5, hits
+    assert np.mean(hits) >= 0.6, hits

@@ -189,7 +189,7 @@ def test_pictures_are_tiled():
 
 
 def test_masked_evaluation_counts_episodes():
-    """sb3-contrib's own evaluation plays whole episodes, all of them legal, under a `VecMonitor`."""
+    """sb3-contrib's evaluation plays whole and legal episodes, under a `VecMonitor`."""
     agent = MaskablePPO(num_envs=8, batch_size=64)
     env = VecMonitor(make_vec_env(8, fifty_items().task, split="valid", slate_size=1))
     model = agent.make_model(env, seed=0)
