@@ -111,7 +111,7 @@ BUILT_IN: tuple[AlgorithmInfo, ...] = (
     _preset("dpo", "the target against the best beam", "arXiv 2305.18290"),
     _preset("s_dpo", "the target against all other beams at once", "arXiv 2406.09215"),
     _preset("sprec", "self-play: DPO against own samples, and SFT", "arXiv 2412.09243"),
-    _agent("sb3", "MaskablePPO", "PPO with action masks", "arXiv 2006.14171"),
+    _agent("sb3", "MaskablePPO", "PPO over the legal tokens", "arXiv 2006.14171"),
     _agent("sb3", "PPO", "PPO on decisions", "arXiv 1707.06347"),
     _agent("sb3", "A2C", "advantage actor-critic on decisions", "arXiv 1602.01783"),
     _agent("sb3", "DQN", "deep Q-learning on decisions", "arXiv 1312.5602"),
