@@ -77,14 +77,9 @@ def check_algorithm(
         TypeError: It is no algorithm.
         ValueError: The budget has seconds, or nothing has that name.
     """
-    learner = _find(algorithm)
-    task = task or copy_last().task
+    learner, task = _find(algorithm), task or copy_last().task
     budget = budget or Budget(steps=2048)
-    if budget.seconds is not None or budget.steps is None:
-        raise ValueError(
-            f"`budget` (={budget}) must be of `steps` alone: runs of equal time are not equal; "
-            "`seconds` is the budget of the run that is timed."
-        )
+    num_steps = _only_steps(budget)
     count = _Count()
     trained_on = _without(_counting(task, count), split)
     name = algorithm if isinstance(algorithm, str) else type(learner).__name__
@@ -94,10 +89,10 @@ def check_algorithm(
             return learner.train(trained_on, budget, seed=seed)
 
     first = train(budget, seed, others=1)
-    allowed = budget.steps * slates_per_step + SLACK_SLATES
+    allowed = num_steps * slates_per_step + SLACK_SLATES
     if count.slates > allowed:
         raise AssertionError(
-            f"{name}.train must keep its budget of {budget.steps} steps, but {count.slates} slates "
+            f"{name}.train must keep its budget of {num_steps} steps, but {count.slates} slates "
             f"were scored, more than {allowed}. Ask `budget.start().over(steps)` after every "
             "rollout, and let no rollout be longer than the budget."
         )
@@ -113,6 +108,15 @@ def check_algorithm(
             "processor time. Start a meter by `budget.start()` and stop when `meter.over(steps)`."
         )
     check_recommender(third, task, k=k, split=split, seed=seed)
+
+
+def _only_steps(budget: Budget) -> int:
+    if budget.seconds is not None or budget.steps is None:
+        raise ValueError(
+            f"`budget` (={budget}) must be of `steps` alone: runs of equal time are not equal; "
+            "`seconds` is the budget of the run that is timed."
+        )
+    return budget.steps
 
 
 @dataclass(slots=True)
