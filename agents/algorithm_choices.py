@@ -59,6 +59,11 @@ def choose(config: TrainConfig, group_size: int) -> ReReConfig:
     Raises:
         ValueError: The algorithm trains no language model, or has no KL to weigh.
     """
+    if config.train_seconds is not None or config.train_steps is not None:
+        raise ValueError(
+            f"`train_seconds` (={config.train_seconds}) and `train_steps` (={config.train_steps}) "
+            f"limit agents; {config.algorithm!r} trains a language model: use --rl-steps."
+        )
     info = find_algorithm(config.algorithm)
     options = {} if config.kl_weight is None else {"kl_weight": config.kl_weight}
     chosen = info.load(**options)

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from agents.agent_experiment import train_agent
 from agents.algorithm_choices import choose
 from agents.backbones import Backbone, load_backbone
 from agents.config import TrainConfig
@@ -24,6 +25,7 @@ from agents.learners import ReReLearner, SFTLearner
 from agents.long_prompts import count_long_prompts, fit_prompts
 from agents.lora import add_lora
 from agents.memory import checkpoint_activations
+from agents.policy_training import as_algorithm
 from agents.presets import Preset
 from agents.recommender import LMRecommender, final_search
 from agents.registry import find_algorithm
@@ -43,6 +45,9 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     dataset = load_data(config.data, config.history_length)
     _check_split(dataset, config.train_split)
     parse_reward(config.reward)
+    info = find_algorithm(config.algorithm)
+    if info.kind == "agent":
+        return train_agent(config, as_algorithm(info), dataset, runs_dir, name)
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
     choose(config, config.numbers().group_size)
     accelerator = make_accelerator(config)  # what is impossible fails before anything is written

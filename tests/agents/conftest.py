@@ -7,6 +7,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the tests fork: no t
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -350,3 +351,39 @@ def with_examples(task: Task, rows: Sequence[int]) -> Task:
     """The same task on some of its examples."""
     splits = {name: batch.take(np.array(rows)) for name, batch in task.splits.items()}
     return replace(task, dataset=replace(task.dataset, splits=splits))
+
+
+WALK_TITLES = [f"{colour} {animal}" for colour in ("red", "blue", "green") for animal in "ABCDEFG"]
+
+
+@pytest.fixture(scope="session")
+def walk_titles() -> list[str]:
+    """The titles of the raw data below."""
+    return WALK_TITLES
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw items and interactions: every user walks through the catalogue in order."""
+    folder = tmp_path_factory.mktemp("source")
+    items = [f"i{i},{title}" for i, title in enumerate(WALK_TITLES)]
+    (folder / "items.csv").write_text("\n".join(["item_id,title", *items]), encoding="utf-8")
+    rows = [
+        f"u{user},i{(user + step) % len(WALK_TITLES)},{100 * step + user}"
+        for user in range(40)
+        for step in range(6)
+    ]
+    (folder / "interactions.csv").write_text(
+        "\n".join(["user_id,item_id,timestamp", *rows]), encoding="utf-8"
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set that `rere data build` makes of it."""
+    folder = tmp_path_factory.mktemp("data") / "walk"
+    from agents.cli import main
+
+    assert main(["data", "build", str(source), str(folder)]) == 0
+    return folder

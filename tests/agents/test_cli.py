@@ -12,33 +12,6 @@ from transformers import AutoModelForCausalLM
 from agents.cli import main
 from agents.learners import ReReLearner, SFTLearner
 
-TITLES = [f"{colour} {animal}" for colour in ("red", "blue", "green") for animal in "ABCDEFG"]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Raw items and interactions: every user walks through the catalogue in order."""
-    folder = tmp_path_factory.mktemp("source")
-    items = [f"i{i},{title}" for i, title in enumerate(TITLES)]
-    (folder / "items.csv").write_text("\n".join(["item_id,title", *items]), encoding="utf-8")
-    rows = [
-        f"u{user},i{(user + step) % len(TITLES)},{100 * step + user}"
-        for user in range(40)
-        for step in range(6)
-    ]
-    (folder / "interactions.csv").write_text(
-        "\n".join(["user_id,item_id,timestamp", *rows]), encoding="utf-8"
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set that `rere data build` makes of it."""
-    folder = tmp_path_factory.mktemp("data") / "walk"
-    assert main(["data", "build", str(source), str(folder)]) == 0
-    return folder
-
 
 def train_flags(data: Path, runs: Path, name: str) -> list[str]:
     """A short run on the small data set."""
@@ -117,7 +90,7 @@ def test_evaluate_takes_a_model_folder(run: Path, data: Path, capsys) -> None:
 
 @pytest.mark.parametrize("flags", [["--history", "i0 i1"], ["--titles", "red A", "red B"]])
 def test_recommend_prints_titles_with_probabilities(
-    run: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+    run: Path, flags: list[str], walk_titles, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`rere recommend` gives k catalogue titles, most probable first."""
     assert main(["recommend", str(run), *flags, "-k", "3", "--json", "--device", "cpu"]) == 0
@@ -125,7 +98,7 @@ def test_recommend_prints_titles_with_probabilities(
     assert printed["history"] == ["red A", "red B"]
     rows = printed["recommendations"]
     assert len(rows) == 3
-    assert {row["title"] for row in rows} <= set(TITLES)
+    assert {row["title"] for row in rows} <= set(walk_titles)
     probabilities = [row["probability"] for row in rows]
     assert probabilities == sorted(probabilities, reverse=True)
     assert 0 < sum(probabilities) <= 1
@@ -275,10 +248,10 @@ def test_a_run_is_never_overwritten(run: Path, data: Path, capsys) -> None:
     assert "--resume" in capsys.readouterr().err
 
 
-def test_data_check_prints_the_counts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_prints_the_counts(data: Path, walk_titles, capsys) -> None:
     """`rere data check DIR` reads a data set as training would."""
     assert main(["data", "check", str(data), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["counts"]["items"] == len(TITLES)
+    assert json.loads(capsys.readouterr().out)["counts"]["items"] == len(walk_titles)
 
 
 def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:
