@@ -84,7 +84,7 @@ class LanguageModel(nn.Module):
         # `embedding` and `index_select`, not `[]`: their CPU gradients are deterministic.
         hidden = functional.embedding(slots, hidden.flatten(0, 1))
         if edges is None:
-            return self.next_logprobs(hidden, None)
+            return self.next_logprobs(hidden)
         return self.edge_logprobs(hidden, edges, support)
 
     def prefill(self, prompts: Tensor, lengths: Tensor) -> tuple[Tensor, TreeCache]:
@@ -166,11 +166,9 @@ class LanguageModel(nn.Module):
         logits = self._after_head(functional.linear(hidden, weight, bias))
         return torch.log_softmax(logits.float(), dim=-1)
 
-    def next_logprobs(self, hidden: Tensor, edges: Continuations | None) -> Tensor:
-        """Return log-probabilities after hidden states [M, D]: [E] over edges, or all [M, V]."""
-        if edges is None:
-            return torch.log_softmax(self._after_head(self._head(hidden)).float(), dim=-1)
-        return self.edge_logprobs(hidden, edges, "catalogue")
+    def next_logprobs(self, hidden: Tensor) -> Tensor:
+        """Return the log-probabilities [M, V] of all tokens after hidden states [M, D]."""
+        return torch.log_softmax(self._after_head(self._head(hidden)).float(), dim=-1)
 
     def check_length(self, length: int) -> None:
         """Raise if a sequence is longer than the model can place.
@@ -282,4 +280,4 @@ def _read_grown(lm: LanguageModel, trunk: list[int], branches: list[list[int]]) 
     own = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]], device=lm.device).bool()
     visible = torch.cat([real[:, None].expand(2, 3, -1), own.expand(2, 3, 3)], dim=-1)
     hidden = lm.extend(tokens, lengths[:, None] + offsets, visible, cache)
-    return lm.next_logprobs(torch.stack([hidden[0, 1], hidden[0, 2], hidden[1, 1]]), None)
+    return lm.next_logprobs(torch.stack([hidden[0, 1], hidden[0, 2], hidden[1, 1]]))

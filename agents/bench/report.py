@@ -57,9 +57,9 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def write_report(result: Mapping[str, Any], folder: Path) -> None:
-    """Write `bench_<what>.json`, `.md` and `.svg`."""
+    """Write `<what>.json`, `.md` and `.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / f"bench_{result['what']}"
+    stem = folder / result["what"]
     text = json.dumps(result, indent=2, allow_nan=False)
     stem.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     stem.with_suffix(".md").write_text(markdown(result), encoding="utf-8")

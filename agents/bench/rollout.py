@@ -133,7 +133,7 @@ class _Policy:
         token = torch.from_numpy(self.task.title_tokens.to_model_ids(allowed.tokens))
         first = torch.from_numpy(allowed.indptr[:-1]).to(hidden.device)
         edges = Edges(owner=owner, token=token.to(hidden.device), child=owner, first=first)
-        logprobs = self.lm.next_logprobs(hidden, edges).cpu().numpy()
+        logprobs = self.lm.edge_logprobs(hidden, edges, "catalogue").cpu().numpy()
         order = np.lexsort((-logprobs, np.repeat(np.arange(len(rows)), counts)))
         return allowed.tokens[order[allowed.indptr[:-1]]].astype(np.int64)
 

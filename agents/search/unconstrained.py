@@ -214,7 +214,7 @@ def _draw(
     """Draw a token after each hidden state [M, D]; return them and their log-probabilities."""
     tokens, logprobs = [], []
     for part in hidden.split(_rows_at_a_time(lm)):
-        logprob = lm.next_logprobs(part, None)
+        logprob = lm.next_logprobs(part)
         chance = torch.softmax(logprob / temperature, -1)
         token = torch.multinomial(chance, 1, generator=generator)
         tokens.append(token[:, 0])
@@ -232,7 +232,7 @@ def _continue(
     """
     tokens, logprobs = [], []
     for part in hidden.flatten(0, 1).split(_rows_at_a_time(lm)):
-        logprob = lm.next_logprobs(part, None)
+        logprob = lm.next_logprobs(part)
         best = torch.topk(logprob, min(num_kept, logprob.shape[1]), dim=1)
         tokens.append(best.indices)
         logprobs.append(best.values)

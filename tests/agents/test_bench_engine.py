@@ -251,10 +251,10 @@ def test_the_command_prints_strict_json_and_writes_a_report(what, tmp_path, caps
     assert result["settings"]["small"]["world"]["titles"] == 150
     for ratio in result["ratios"].values():
         assert ratio["low"] <= ratio["median"] <= ratio["high"]
-    assert json.loads((tmp_path / f"bench_{what}.json").read_text(encoding="utf-8")) == result
-    table = (tmp_path / f"bench_{what}.md").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / f"{what}.json").read_text(encoding="utf-8")) == result
+    table = (tmp_path / f"{what}.md").read_text(encoding="utf-8")
     assert all(f"| {name} |" in table for name in result["ratios"])
-    assert (tmp_path / f"bench_{what}.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert (tmp_path / f"{what}.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
 @pytest.mark.slow

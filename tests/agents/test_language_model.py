@@ -76,7 +76,7 @@ def test_a_growing_cache_reads_like_whole_sequences(family, lm_of):
     lm = lm_of(family, 12)
     prompts = torch.tensor([LONG, [4, *[11] * 8]])  # the second is one token and padding
     hidden, cache = lm.prefill(prompts, torch.tensor([9, 1]))
-    after_prompt = lm.next_logprobs(hidden, None)
+    after_prompt = lm.next_logprobs(hidden)
     visible = (torch.arange(9) < torch.tensor([9, 1])[:, None])[:, None].expand(2, 3, 9)
     own = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]]).bool().expand(2, 3, 3)
     hidden = lm.extend(
@@ -85,7 +85,7 @@ def test_a_growing_cache_reads_like_whole_sequences(family, lm_of):
         torch.cat([visible, own], dim=-1),
         cache,
     )
-    after_branch = lm.next_logprobs(hidden[:, 1:].flatten(0, 1), None)
+    after_branch = lm.next_logprobs(hidden[:, 1:].flatten(0, 1))
     twig = torch.tensor([1, 1, 0, 1]).bool().expand(2, 1, 4)  # "2 6", then "5"
     hidden = lm.extend(
         torch.tensor([[5], [5]]),
@@ -94,7 +94,7 @@ def test_a_growing_cache_reads_like_whole_sequences(family, lm_of):
         cache,
     )
     assert cache.positions.tolist() == [[*range(9), 9, 10, 9, 11], [*range(9), 1, 2, 1, 3]]
-    ours = torch.cat([after_prompt, after_branch, lm.next_logprobs(hidden[:, 0], None)])
+    ours = torch.cat([after_prompt, after_branch, lm.next_logprobs(hidden[:, 0])])
     expected = [
         LONG, [4], [*LONG, 2, 6], [*LONG, 8], [4, 2, 6], [4, 8], [*LONG, 2, 6, 5], [4, 2, 6, 5],
     ]  # fmt: skip
@@ -278,7 +278,7 @@ def test_a_query_that_sees_nothing_spoils_no_other(family, lm_of):
             visible = torch.cat([visible[:, :1], torch.ones(1, 1, 1, dtype=torch.bool)], dim=-1)
             second = lm.extend(torch.tensor([[2]]), torch.tensor([[10]]), visible, cache)
             hidden = torch.stack([first[:, 0], second[:, 0]])
-            found[autocast] = lm.next_logprobs(hidden.flatten(0, 1), None)
+            found[autocast] = lm.next_logprobs(hidden.flatten(0, 1))
     own = torch.stack([next_logprobs(lm.model, [*LONG, *rest]) for rest in ([4], [4, 2])])
     torch.testing.assert_close(found[False], own, atol=3e-5, rtol=0)
     torch.testing.assert_close(found[True], own, atol=0.3, rtol=0)
