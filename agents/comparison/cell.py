@@ -32,7 +32,15 @@ from rere_env.games import oracle
 from rere_env.task import GAMES, Task, load_data
 from rere_env.types import Batch, Recommender
 
-__all__ = ["KS", "METRICS", "Plan", "evaluate_row", "run_cell", "true_probabilities"]
+__all__ = [
+    "KS",
+    "METRICS",
+    "Plan",
+    "evaluate_row",
+    "run_cell",
+    "true_probabilities",
+    "write_row",
+]
 
 KS = (1, 10)
 METRICS = ("ndcg@10", "expected_ndcg@10", "hit_rate@1", "hit_rate@10")

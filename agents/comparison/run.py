@@ -54,7 +54,7 @@ def run_cells(
         (name, seed)
         for seed in range(num_seeds)
         for name in algorithms
-        if not (folder / f"{name.rpartition(':')[2]}-{seed}.json").is_file()
+        if not _is_done(folder, name, seed)
     ]
     failed = []
     with (
@@ -76,6 +76,8 @@ def run_cells(
 
 def _cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> bool:
     """Run a cell in a process of its own; say whether it succeeded."""
+    if _is_done(folder, algorithm, seed):  # by another command on the same folder, meanwhile
+        return True
     arguments = [json.dumps(asdict(plan)), algorithm, str(seed), str(folder)]
     log = folder / f"{algorithm.rpartition(':')[2]}-{seed}.log"
     with log.open("w", encoding="utf-8") as file:
@@ -88,6 +90,10 @@ def _cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> bool:
     if done.returncode == 0:
         log.unlink()
     return done.returncode == 0
+
+
+def _is_done(folder: Path, algorithm: str, seed: int) -> bool:
+    return (folder / f"{algorithm.rpartition(':')[2]}-{seed}.json").is_file()
 
 
 def _check_plan(plan: Plan, folder: Path) -> None:
