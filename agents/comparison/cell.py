@@ -36,6 +36,7 @@ __all__ = [
     "KS",
     "METRICS",
     "Plan",
+    "cell_name",
     "evaluate_row",
     "run_cell",
     "true_probabilities",
@@ -95,7 +96,12 @@ def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
     }
     done = evaluate_row(recommender, task, plan)
     about = {"algorithm": asdict(info), "seed": seed, "plan": asdict(plan), "seconds": seconds}
-    write_row(folder, f"{info.name.rpartition(':')[2]}-{seed}", done, about)
+    write_row(folder, cell_name(algorithm, seed), done, about)
+
+
+def cell_name(algorithm: str, seed: int) -> str:
+    """Return what the files of a cell are called: the algorithm without its module, the seed."""
+    return f"{algorithm.rpartition(':')[2]}-{seed}"
 
 
 def evaluate_row(recommender: Recommender, task: Task, plan: Plan) -> Evaluation:

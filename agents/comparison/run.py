@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from agents.backbones import load_backbone
 from agents.baselines import CoOccurrence, Popularity
-from agents.comparison.cell import Plan, evaluate_row, write_row
+from agents.comparison.cell import Plan, cell_name, evaluate_row, write_row
 from agents.language_model import LanguageModel
 from agents.recommender import LMRecommender, final_search
 from agents.registry import find_algorithm
@@ -79,7 +79,7 @@ def _cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> bool:
     if _is_done(folder, algorithm, seed):  # by another command on the same folder, meanwhile
         return True
     arguments = [json.dumps(asdict(plan)), algorithm, str(seed), str(folder)]
-    log = folder / f"{algorithm.rpartition(':')[2]}-{seed}.log"
+    log = folder / f"{cell_name(algorithm, seed)}.log"
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(
             [sys.executable, "-m", "agents.comparison.cell", *arguments],
@@ -93,7 +93,7 @@ def _cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> bool:
 
 
 def _is_done(folder: Path, algorithm: str, seed: int) -> bool:
-    return (folder / f"{algorithm.rpartition(':')[2]}-{seed}.json").is_file()
+    return (folder / f"{cell_name(algorithm, seed)}.json").is_file()
 
 
 def _check_plan(plan: Plan, folder: Path) -> None:
