@@ -37,7 +37,7 @@ test: $(VENV)/.installed-all  ## install everything, then run all tests but slow
 
 # Exit code 5 is "no test selected": not a failure where a marker has no test yet.
 test-slow: $(VENV)/.installed-all  ## run the slow tests
-	$(BIN)/pytest -m "slow and not gpu" $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/pytest -n auto -m "slow and not gpu" $(ARGS) || [ $$? -eq 5 ]
 
 test-gpu: $(VENV)/.installed-all  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS) || [ $$? -eq 5 ]

@@ -61,6 +61,11 @@ def _checkpoint(run: RunFolder) -> Path:
     for stage in ("rl", "sft"):
         if (run.best(stage) / "config.json").is_file():
             return run.best(stage)
+    if run.result.is_file():
+        raise FileNotFoundError(
+            f"the run {run.path} holds no language model, its algorithm trains none; its scores "
+            f"are in {run.result}."
+        )
     raise FileNotFoundError(
         f"the run {run.path} holds no checkpoint yet; let it train, or continue it with "
         f"`rere train --resume {run.path}`."

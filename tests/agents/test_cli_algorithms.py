@@ -56,6 +56,8 @@ def test_an_agent_is_trained_and_scored_beside_the_baselines(tmp_path, capsys):
     assert "MonteCarlo" in capsys.readouterr().out
     assert main(["train", "--resume", str(tmp_path / "own")]) == 2
     assert "keeps no checkpoints" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "own")]) == 2
+    assert "holds no language model" in capsys.readouterr().err
 
 
 @pytest.mark.slow
