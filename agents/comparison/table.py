@@ -35,7 +35,7 @@ def collect(folder: Path, seed: int = 0) -> dict[str, Any]:
     """
     cells: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
-        if file.name == "plan.json":
+        if not file.with_suffix(".npz").is_file():  # the plan, or a table
             continue
         stem = file.stem
         name = stem if stem in BASELINES else stem.rpartition("-")[0]
