@@ -33,7 +33,7 @@ train: $(VENV)/.installed-llm  ## install, then train on the built-in world (ARG
 	$(BIN)/rere train $(ARGS)
 
 test: $(VENV)/.installed-all  ## install everything, then run all tests but slow and gpu ones
-	$(BIN)/pytest -m "not slow and not gpu" $(ARGS)
+	$(BIN)/pytest -n auto -m "not slow and not gpu" $(ARGS)
 
 # Exit code 5 is "no test selected": not a failure where a marker has no test yet.
 test-slow: $(VENV)/.installed-all  ## run the slow tests

@@ -46,7 +46,7 @@ ADVANTAGES: Mapping[AdvantageName, Advantage] = MappingProxyType(
     }
 )
 
-ADAPTER_DEFAULT = ReReConfig().reference_sync_steps
+DEFAULT_SYNC = ReReConfig().reference_sync_steps
 
 
 def choose(config: TrainConfig, group_size: int) -> ReReConfig:
@@ -79,7 +79,7 @@ def choose(config: TrainConfig, group_size: int) -> ReReConfig:
         "repair_weight": config.repair_weight,
         "kl_groups": config.kl_groups,
     }
-    if config.peft == "lora" and chosen.reference_sync_steps == ADAPTER_DEFAULT:
+    if config.peft == "lora" and chosen.reference_sync_steps == DEFAULT_SYNC:
         # An adapter's reference, the policy with it switched off, stays what it is.
         chosen = replace(chosen, reference_sync_steps=None)
     return replace(

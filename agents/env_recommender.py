@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.shown import Shown
+from agents.shown_titles import ShownTitles
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, BoolArray
 
@@ -85,7 +85,7 @@ class EnvRecommender:
     def _search(self, examples: Batch, k: int) -> Int64:
         trie = self.task.trie
         hidden = self.task.hidden(examples)
-        shown = Shown(trie, len(examples), None if hidden is None else hidden.lists())
+        shown = ShownTitles(trie, len(examples), None if hidden is None else hidden.lists())
         history = self._history(examples)
         width = self.beam if self.beam == 1 else max(self.beam, k)
         row = np.arange(len(examples))
@@ -107,7 +107,7 @@ class EnvRecommender:
             beams = _best(_joined(beams.take(done), grown), width)
         return self._lists(beams, len(examples), k)
 
-    def _grow(self, live: "_Beams", shown: Shown, scores: Float64) -> "_Beams":
+    def _grow(self, live: "_Beams", shown: ShownTitles, scores: Float64) -> "_Beams":
         """Return every legal continuation of the live beams."""
         owner, child = shown.children(live.row, live.node)
         if scores.ndim != 2 or len(scores) != len(live.row):
@@ -142,7 +142,7 @@ class EnvRecommender:
         combined: Float64 = combine.reduce(meaning)
         return combined
 
-    def _write_forced(self, live: "_Beams", shown: Shown) -> None:
+    def _write_forced(self, live: "_Beams", shown: ShownTitles) -> None:
         """Follow the only legal child as long as there is one, in place."""
         trie = self.task.trie
         while True:

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.shown import Shown
+from agents.shown_titles import ShownTitles
 from agents.tree import Trees
 from agents.types import Support
 from rere_env.catalogue import TitleTokens
@@ -75,7 +75,7 @@ def plan_groups(
         support: Which tokens are kept: those that decide, or all.
         hidden: Title ids that each prompt may not be shown; none of them may be in `titles`.
     """
-    paths = _Paths(trie, titles, support, Shown(trie, len(prompts), hidden))
+    paths = _Paths(trie, titles, support, ShownTitles(trie, len(prompts), hidden))
     lengths = np.array([len(prompt) for prompt in prompts])
     row, node = paths.read_nodes()
     trees = _grow(trie, tokens, prompts, row, node)
@@ -122,7 +122,7 @@ def group_sizes(
     hidden: Sequence[IntArray] | None = None,
 ) -> Int64:
     """Return the number of nodes of each tree that `plan_groups` would lay out, [B]."""
-    paths = _Paths(trie, titles, support, Shown(trie, len(prompts), hidden))
+    paths = _Paths(trie, titles, support, ShownTitles(trie, len(prompts), hidden))
     row, _ = paths.read_nodes()
     return np.array([len(prompt) for prompt in prompts]) + np.bincount(row, minlength=len(prompts))
 
@@ -134,7 +134,7 @@ def num_kept(
     hidden: Sequence[IntArray] | None = None,
 ) -> Int64:
     """Return how many tokens of each title [B, G] are kept, 0 for `NO_TITLE`; `hidden` has B."""
-    keep = _Paths(trie, titles, support, Shown(trie, len(titles), hidden)).keep
+    keep = _Paths(trie, titles, support, ShownTitles(trie, len(titles), hidden)).keep
     count: Int64 = keep.sum(axis=1).reshape(titles.shape)
     return count
 
@@ -156,7 +156,7 @@ class _Paths:
         keep: [N, L] bool.
     """
 
-    def __init__(self, trie: Trie, titles: IntArray, support: Support, shown: Shown) -> None:
+    def __init__(self, trie: Trie, titles: IntArray, support: Support, shown: ShownTitles) -> None:
         """Follow every title; empty slots keep nothing."""
         flat = titles.reshape(-1)
         self.row = np.repeat(np.arange(len(titles)), titles.shape[1])

@@ -135,7 +135,16 @@ class ReReLearner(_PolicyLearner):
         prompts_per_step: int,
         seed: int,
     ) -> None:
-        """Plan the prompts of every step; make the reference, a copy where there is no adapter."""
+        """Plan the prompts of every step; make the reference, a copy where there is no adapter.
+
+        Raises:
+            ValueError: There are no examples.
+        """
+        if len(examples) == 0:
+            raise ValueError(
+                "there is nothing to learn from: `examples` is empty, or the task's filter hides "
+                "every target; use another split, or another `exclude`."
+            )
         super().__init__(backbone, settings, accelerator)
         reference = None
         if not has_lora(backbone.model):

@@ -7,6 +7,7 @@ and notebooks.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -95,9 +96,10 @@ def train_policy(
     """
     accelerator = accelerator or Accelerator(cpu=True)
     settings = StageSettings(learning_rate=learning_rate)
+    examples = task.split("train")
     learner = ReReLearner(
         task,
-        task.split("train"),
+        examples.take(np.flatnonzero(~task.hides_target(examples))),
         backbone,
         settings,
         accelerator,

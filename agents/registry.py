@@ -174,6 +174,8 @@ def find_algorithm(name: str) -> AlgorithmInfo:
     if name in known:
         return known[name]
     if ":" in name:
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)  # a command's own path lacks it; last, so that it shadows nothing
         made = _import(name)
         for info in _REGISTERED.values():  # importing may have registered it
             if _import(info.entry) is made:
@@ -199,8 +201,6 @@ def _installed() -> Iterator[AlgorithmInfo]:
 
 def _import(entry: str) -> Any:  # noqa: ANN401 - whatever bears the name
     module, _, name = entry.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does: a command's own path lacks it
     made = importlib.import_module(module)
     for part in name.split("."):
         if not hasattr(made, part):

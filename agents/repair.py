@@ -1,10 +1,9 @@
 """What can be done for groups without signal: the target, put in place of their worst candidate."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
+from torch import Tensor
 
 from agents.groups import Groups, judge
 from agents.language_model import LanguageModel
@@ -12,7 +11,7 @@ from agents.search import with_target
 from agents.torch_trie import TorchTrie
 from agents.types import Advantage, Candidates, Support
 from rere_env.task import Task
-from rere_env.types import Batch
+from rere_env.types import Batch, IntArray
 
 __all__ = ["inject_targets"]
 
@@ -76,7 +75,7 @@ def inject_targets(
     ).as_step()
 
 
-def _put(values: Any, rows: Sequence[int] | np.ndarray, new: Any) -> Any:  # noqa: ANN401 - a tensor
+def _put(values: Tensor, rows: IntArray, new: Tensor) -> Tensor:
     changed = values.clone()
     changed[rows] = new
     return changed

@@ -8,7 +8,6 @@ A check passes in silence, or raises an AssertionError that says the rule, the v
 remedy. Those that need no torch are in `rere_env.testing`.
 """
 
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ from dataclasses import dataclass, replace
 from functools import wraps
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from agents.budget import Budget
 from agents.policy_training import PolicyAlgorithm, as_algorithm
+from agents.randomness import own_generators
 from agents.registry import Algorithm, find_algorithm
 from agents.rere_config import ReReConfig
 from agents.testing_sources import TianshouSource, VecEnvSource, check_same_episodes
@@ -85,7 +84,7 @@ def check_algorithm(
     name = algorithm if isinstance(algorithm, str) else type(learner).__name__
 
     def train(budget: Budget, seed: int, others: int) -> Recommender:
-        with _global_generators(others), _untouched(trained_on, name):
+        with own_generators(others), _untouched(trained_on, name):
             return learner.train(trained_on, budget, seed=seed)
 
     first = train(budget, seed, others=1)
@@ -161,21 +160,6 @@ def _without(task: Task, split: str) -> Task:
         return task
     splits = {name: batch for name, batch in task.splits.items() if name != split}
     return replace(task, dataset=replace(task.dataset, splits=splits))
-
-
-@contextmanager
-def _global_generators(seed: int) -> Iterator[None]:
-    """Set the global generators to something, and back to what they were."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one
-    with torch.random.fork_rng(devices=[]):
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextmanager

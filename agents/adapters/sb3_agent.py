@@ -4,11 +4,9 @@ Knows no algorithm.
 """
 
 import json
-import random
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -28,6 +26,7 @@ from agents.adapters.sb3_embedding import EmbeddingExtractor
 from agents.adapters.sb3_env import ReReVecEnv, make_vec_env
 from agents.budget import Budget, Meter
 from agents.env_recommender import EnvRecommender
+from agents.randomness import own_generators
 from rere_env.task import Task
 from rere_env.types import Batch, IntArray
 
@@ -84,7 +83,7 @@ class Agent(ABC):
                 f"`steps` (={num_steps}) must be at least {self.first_update}, after which "
                 f"{type(self).__name__} learns for the first time; give more, or lower `num_envs`."
             )
-        with own_randomness():
+        with own_generators():
             model = self.make_model(self.make_env(task), seed=seed)
             spending = Spending(budget.start(), self.progress_bar)
             for name in ("lr_schedule", "exploration_schedule"):
@@ -110,7 +109,7 @@ class Agent(ABC):
             )
         settings = made["settings"]
         agent = cls(**{**settings, "layers": tuple(settings["layers"])})
-        with own_randomness():
+        with own_generators():
             model = agent.make_model(agent.make_env(task), seed=0)
         load_model(model.policy, Path(folder) / WEIGHTS, device=str(model.device))
         return TrainedAgent(agent, task, model.policy)
@@ -216,15 +215,3 @@ class Spending(BaseCallback):
 
     def _on_training_end(self) -> None:
         self._bar.close()
-
-
-@contextmanager
-def own_randomness() -> Iterator[None]:
-    """Give the global generators back as they were: the library seeds and uses them."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=()):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002

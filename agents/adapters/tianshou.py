@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 
 from agents.adapters.tianshou_agent import Agent, TrainedAgent  # first: names a missing extra
 from agents.adapters.tianshou_nets import Critic, IdNet, MaskedActor, ValueNet
-from agents.adapters.tianshou_play import Player, seeded
+from agents.adapters.tianshou_play import Player
 from agents.budget import Budget
+from agents.randomness import own_generators
 from rere_env.task import Task
 
 # isort: split
@@ -28,7 +29,7 @@ from tianshou.algorithm.modelfree import dqn, ppo, qrdqn, reinforce
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.utils.torch_utils import policy_within_training_step
 
-__all__ = ["DQN", "PPO", "QRDQN", "Agent", "Reinforce", "TrainedAgent", "load"]
+__all__ = ["DQN", "PPO", "QRDQN", "Agent", "Reinforce", "TrainedAgent", "load_agent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class DQN(Agent):
 
     def train(self, task: Task, budget: Budget, *, seed: int) -> TrainedAgent:
         """Learn from all that is remembered, after every step of all rows."""
-        with seeded(seed):
+        with own_generators(seed):
             env, net = self.make_env(task), self.make_net(task)
             env.seed(seed)
             algorithm = self._make_algorithm(net, env.get_env_attr("action_space", 0)[0])
@@ -199,7 +200,7 @@ class Reinforce(Agent):
         )
 
 
-def load(folder: str | Path, task: Task) -> TrainedAgent:
+def load_agent(folder: str | Path, task: Task) -> TrainedAgent:
     """Return what `TrainedAgent.save` wrote.
 
     Args:
@@ -241,7 +242,7 @@ def _learn_from_episodes(
     repeat: int,
 ) -> TrainedAgent:
     """Play one episode in every row, learn from them, forget them, as long as the budget lasts."""
-    with seeded(seed):
+    with own_generators(seed):
         env, net = agent.make_env(task), agent.make_net(task)
         env.seed(seed)
         (actions,) = env.get_env_attr("action_space", 0)

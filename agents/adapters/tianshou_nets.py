@@ -1,6 +1,5 @@
 """Networks over the ids of our observations, in the forms that Tianshou calls.
 
-Ids are embedded, titles by one table and tokens by another; 0 is an empty place and always zeros.
 Knows no environments and no learning.
 
 Legend: B observations, n actions.
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agents.id_embedding import IdEmbedding
 from rere_env.task import Task
 
 __all__ = ["Critic", "IdNet", "IdSizes", "MaskedActor", "ValueNet"]
@@ -67,8 +67,7 @@ class IdNet(nn.Module):
         """
         super().__init__()
         self.outputs = outputs
-        self.titles = nn.Embedding(sizes.num_titles + 1, embedding, padding_idx=0)
-        self.tokens = nn.Embedding(sizes.num_tokens, embedding, padding_idx=0)
+        self.ids = IdEmbedding(sizes.num_titles, sizes.num_tokens, embedding)
         widths = [(sizes.titles + sizes.tokens) * embedding, *hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
@@ -77,14 +76,12 @@ class IdNet(nn.Module):
 
     def forward(self, observation: Mapping[str, NDArray[np.int64]]) -> Tensor:
         """Return [B, *outputs]."""
-        device = self.titles.weight.device
-
-        def ids(key: str) -> Tensor:
-            return torch.as_tensor(observation[key], device=device)
-
-        titles = self.titles(torch.cat([ids("history"), ids("slate")], -1))
-        tokens = self.tokens(ids("prefix"))
-        features = torch.cat([titles.flatten(1), tokens.flatten(1)], -1)
+        device = self.ids.titles.weight.device
+        history, slate, prefix = (
+            torch.as_tensor(observation[key], device=device)
+            for key in ("history", "slate", "prefix")
+        )
+        features = self.ids(history, slate, prefix)
         outputs: Tensor = self.layers(features).unflatten(-1, self.outputs)
         return outputs
 

@@ -1,11 +1,8 @@
-"""Acting in all rows by a Tianshou policy, and seeding what Tianshou draws.
+"""Acting in all rows by a Tianshou policy.
 
 Why not Tianshou's `Collector`, which works on our environment too: it gathers every episode again
 for statistics that nobody reads here, and that is most of its time.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -17,7 +14,7 @@ from rere_env.types import BoolArray, IntArray
 from tianshou.algorithm.algorithm_base import Policy
 from tianshou.data import Batch, VectorReplayBuffer, to_numpy
 
-__all__ = ["Player", "seeded"]
+__all__ = ["Player"]
 
 
 class Player:
@@ -81,16 +78,3 @@ class Player:
         self._observation = after
         over: BoolArray = terminated | truncated
         return over
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, which Tianshou draws from, and put them back afterwards."""
-    before = np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002

@@ -10,7 +10,7 @@ policy - 1, `ratio/clipped_fraction` the share whose gradient the clip stopped;
 """
 
 from agents.losses.clipped import cispo, clipped_surrogate, dapo, dr_grpo, gspo
-from agents.losses.divergence import KL, k3, kl_to_reference, log_ratio_percentile
+from agents.losses.divergence import KL, k3, kl_to_reference
 from agents.losses.means import sequence_mean
 from agents.losses.policy_gradient import grpo, reinforce
 from agents.losses.preference import dpo, s_dpo, sprec
@@ -26,7 +26,6 @@ __all__ = [
     "gspo",
     "k3",
     "kl_to_reference",
-    "log_ratio_percentile",
     "reinforce",
     "s_dpo",
     "sequence_mean",

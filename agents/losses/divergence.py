@@ -7,7 +7,7 @@ from torch import Tensor
 
 from agents.types import LossInputs
 
-__all__ = ["KL", "k3", "kl_to_reference", "log_ratio_percentile"]
+__all__ = ["KL", "k3", "kl_to_reference"]
 
 KL: TypeAlias = Literal["auto", "exact", "k3"]
 """`exact`: summed over the legal tokens of each decision (`support="catalogue"` only); `k3`:
@@ -37,9 +37,3 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor, clamp: float = 5.0) -> Tensor:
     """
     d = (ref_logprobs - logprobs).clamp(-clamp, clamp)
     return torch.exp(d) - d - 1
-
-
-def log_ratio_percentile(inputs: LossInputs, share: float) -> Tensor:
-    """Return the value that |log policy - log reference| exceeds on 1 - share of the tokens."""
-    log_ratio = (inputs.logprobs.detach() - inputs.ref_logprobs).abs()
-    return torch.nanquantile(torch.where(inputs.mask, log_ratio, torch.nan).flatten(), share)

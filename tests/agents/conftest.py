@@ -1,5 +1,6 @@
 """Small worlds and tiny random models that the tests of the agent share."""
 
+import json
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the tests fork: no thread pools
@@ -387,3 +388,14 @@ def data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     assert main(["data", "build", str(source), str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def logged() -> Callable[[Path], list[dict[str, float]]]:
+    """What a run logged, less the time it took."""
+
+    def lines_of(run: Path) -> list[dict[str, float]]:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+    return lines_of

@@ -139,6 +139,7 @@ def test_bad_input_is_a_clear_error(
 def test_a_stopped_run_resumes_bit_for_bit(
     run: Path,
     data: Path,
+    logged,
     monkeypatch: pytest.MonkeyPatch,
     learner: type,
     step: int,
@@ -164,7 +165,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
 
 
 def test_an_adapter_is_trained_resumed_and_merged(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped LoRA run resumes bit for bit, and leaves a model like any other."""
     update = ReReLearner.update
@@ -191,7 +192,7 @@ def test_an_adapter_is_trained_resumed_and_merged(
 
 
 def test_prompts_too_long_for_the_model_stop_the_run_or_are_cut_and_counted(
-    data: Path, run: Path, tmp_path: Path, capsys
+    data: Path, run: Path, logged, tmp_path: Path, capsys
 ) -> None:
     """A model of 12 positions: before training the error names the row, a cut is in the result."""
     short = tmp_path / "short"
@@ -234,12 +235,6 @@ def test_a_run_can_hide_the_history(data: Path, tmp_path: Path, capsys) -> None:
     shown = json.loads(capsys.readouterr().out)["recommendations"]
     assert len(shown) == 20
     assert "red A" not in {row["title"] for row in shown}
-
-
-def logged(run: Path) -> list[dict[str, float]]:
-    """What a run logged, less the time it took."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
 def test_a_run_is_never_overwritten(run: Path, data: Path, capsys) -> None:

@@ -12,7 +12,7 @@ from agents.budget import Budget
 from agents.policy_training import PolicyAlgorithm, train_policy
 from agents.testing import check_algorithm
 from rere_env.testing import check_recommender
-from rere_env.worlds import copy_last
+from rere_env.worlds import copy_last, successor
 
 WORLD = copy_last()
 
@@ -108,9 +108,16 @@ def test_choices_pass_the_conformance_checks():
 
 def test_a_policy_algorithm_has_a_task_of_its_own():
     """It hides what the given task hides."""
-    task = WORLD.task.with_exclude("history")
+    task = successor().task.with_exclude("history")
     algorithm = PolicyAlgorithm(config=replace(rere(), group_size=3), prompts_per_step=4)
     done = algorithm.train(task, Budget(steps=1), seed=0)
     rows = task.split("test").take(np.arange(5))
     titles = done.recommend(rows, 5)
     assert not task.hidden(rows).marks(titles, task.catalogue.num_titles).any()
+
+
+def test_where_every_target_is_hidden_nothing_can_be_learnt():
+    """Users who want what they had last, and are never shown it."""
+    algorithm = PolicyAlgorithm(config=replace(rere(), group_size=3))
+    with pytest.raises(ValueError, match="hides every target"):
+        algorithm.train(WORLD.task.with_exclude("history"), Budget(steps=1), seed=0)

@@ -1,6 +1,5 @@
 """Rewards that a run makes for itself, chosen by flags, end to end."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +15,12 @@ from agents.reward_parts import RewardParts
 from agents.title_embeddings import token_embeddings
 from rere_env.worlds import successor
 
-TITLES = [f"{colour} {animal}" for colour in ("red", "blue", "green") for animal in "ABCDEFG"]
-
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set in which every user walks through the catalogue in order."""
-    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("data") / "walk"
-    items = [f"i{i},{title}" for i, title in enumerate(TITLES)]
-    (source / "items.csv").write_text("\n".join(["item_id,title", *items]), encoding="utf-8")
-    rows = [
-        f"u{user},i{(user + step) % len(TITLES)},{100 * step + user}"
-        for user in range(40)
-        for step in range(6)
-    ]
-    (source / "interactions.csv").write_text(
-        "\n".join(["user_id,item_id,timestamp", *rows]), encoding="utf-8"
-    )
-    assert main(["data", "build", str(source), str(folder)]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoder(walk_titles: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random sentence encoder."""
     folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = train_tokenizer(TITLES, 100)
+    tokenizer = train_tokenizer(walk_titles, 100)
     tokenizer.save_pretrained(folder)
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     with torch.random.fork_rng(devices=[]):
@@ -58,14 +37,8 @@ def train(data: Path, runs: Path, name: str, *extra: str) -> int:
     return main([*flags, "--runs-dir", str(runs), "--name", name, *extra])
 
 
-def logged(run: Path) -> list[dict[str, float]]:
-    """What a run logged, less the time it took."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
 def test_a_run_is_paid_by_a_sequence_model(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its SASRec is trained once and kept: stopped and resumed, the run is the unbroken one."""
     update = ReReLearner.update
@@ -95,7 +68,7 @@ def test_a_run_is_paid_by_a_sequence_model(
 
 @pytest.mark.parametrize("named", [False, True])
 def test_a_run_is_paid_by_what_titles_mean(
-    data: Path, encoder: Path, tmp_path: Path, named: bool
+    data: Path, logged, encoder: Path, tmp_path: Path, named: bool
 ) -> None:
     """By the policy's own embeddings, or by those of an encoder; no sequence model is trained."""
     extra = ("--sentence-encoder", str(encoder)) if named else ()

@@ -21,9 +21,9 @@ AGENTS = [name for name, info in algorithms().items() if info.kind == "agent"]
 SAMPLING = {"rloo", "reinforce"}  # one group of draws tells less than a beam
 RANKING = ("rere", "rere_repaired", "tawin", "grpo", "dapo", "gspo", "dr_grpo", "s_dpo", "sprec")
 POLICY_CELLS = (
-    {(name, "copy_last"): (100, 0.9) for name in POLICIES}
+    {(name, "copy_last"): (130 if name == "cispo" else 100, 0.9) for name in POLICIES}
     | {
-        (name, "noisy_successor"): (160, 0.85) if name in SAMPLING else (100, 0.9)
+        (name, "noisy_successor"): (200, 0.85) if name in SAMPLING else (100, 0.9)
         for name in POLICIES
     }
     | {(name, "ordered_slates"): (100, 0.8) for name in RANKING}
@@ -34,6 +34,7 @@ AGENT_CELLS = (
     | {(name, "noisy_successor"): (15_000, 0.85) for name in STEPPING}
     | {
         ("sb3_a2c", "copy_last"): (30_000, 0.75),
+        ("tianshou_reinforce", "copy_last"): (20_000, 0.9),
         ("tianshou_reinforce", "noisy_successor"): (20_000, 0.7),
         # From scratch under the full vocabulary, at TRL's own pace: a start, no more.
         ("trl_grpo", "copy_last"): (60, 0.3),

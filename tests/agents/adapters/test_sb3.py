@@ -204,7 +204,7 @@ def test_embeddings_stand_side_by_side():
             "prefix": torch.tensor([[9.0, 1.0, 0.0, 0.0]]),
         }
     )
-    title, token, empty = extractor.titles.weight, extractor.tokens.weight, torch.zeros(5)
+    title, token, empty = extractor.ids.titles.weight, extractor.ids.tokens.weight, torch.zeros(5)
     expected = [empty, title[7], title[2], title[2], empty, token[9], token[1], empty, empty]
     torch.testing.assert_close(features, torch.cat(expected)[None])
     assert extractor.features_dim == features.shape[1]

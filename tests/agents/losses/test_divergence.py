@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.losses import grpo, k3, kl_to_reference, log_ratio_percentile
+from agents.losses import grpo, k3, kl_to_reference
 
 LOGPROBS = [[[-1.0, -2.0], [-0.5, 0.0]]]
 REFERENCE = [[[-1.1, -1.6], [-0.8, 9.0]]]
@@ -43,10 +43,3 @@ def test_k3_at_its_clamp():
     """e^5 - 6 where the reference is far likelier, e^-5 + 4 where it is far less likely."""
     values = k3(torch.tensor([-40.0, 0.0, -1.0]), torch.tensor([0.0, -40.0, -1.0]))
     assert values.tolist() == pytest.approx([math.exp(5) - 6, math.exp(-5) + 4, 0.0])
-
-
-def test_the_log_ratio_percentile_counts_kept_tokens_only(inputs_of):
-    """Of 0.1, 0.4 and 0.3 (the 9 is padding) the median is 0.3 and the maximum 0.4."""
-    inputs = inputs_of(LOGPROBS, reference=REFERENCE)
-    assert log_ratio_percentile(inputs, 0.5).item() == pytest.approx(0.3)
-    assert log_ratio_percentile(inputs, 1.0).item() == pytest.approx(0.4)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from rere_env.trie import Trie
 from rere_env.types import IntArray
 
-__all__ = ["Shown"]
+__all__ = ["ShownTitles"]
 
 Int64: TypeAlias = NDArray[np.int64]
 
 
-class Shown:
+class ShownTitles:
     """Which titles below a node each prompt may be shown; costs what the hidden titles cost."""
 
     def __init__(self, trie: Trie, num_rows: int, hidden: Sequence[IntArray] | None) -> None:
