@@ -12,7 +12,7 @@ import tempfile
 
 import numpy as np
 
-from agents.adapters.tianshou import DQN, TrainedAgent, load
+from agents.adapters.tianshou import DQN, TrainedAgent, load_agent
 from agents.budget import Budget
 from rere_env.worlds import fifty_items, successor
 
@@ -41,7 +41,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         trained.save(folder)
-        agent = load(folder, task)
+        agent = load_agent(folder, task)
     user = task.split("train").take(slice(0, 1))
     print(f"last    {task.decode_title(task.catalogue.item_title[user.history[0, -1]])}")
     print(f"wants   {task.decode_title(user.target_title[0])}")
