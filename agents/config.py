@@ -27,6 +27,14 @@ class TrainConfig:
         precision: `bf16` is for GPUs.
         seed: Of weights and data order.
         support: What the policy's probabilities are normalised over.
+        algorithm: A name that `rere algorithms` lists, or `module:name` of your own.
+        sampler: What writes the candidates; default: the algorithm's choice, as for the five below.
+        advantage: What a candidate is worth against the others.
+        inner_steps: Optimiser steps on one rollout; ratios differ from 1 from the second on.
+        max_refills: How often groups without signal are replaced by those of new prompts.
+        repair_weight: Groups without signal get their target, and this share of the advantages
+            that follow; 0: they stay as they are.
+        kl_groups: Groups that get the KL: those with `signal`, or `all` as released.
         reward: A sum of `rere`, `hit`, `rank`, `rank_literal`, `semantic`, `collaborative`,
             `collaborative_softmax` and `collaborative_min_max`, such as `rere+0.1*semantic`.
         sentence_encoder: A Hugging Face folder or hub id that gives titles their meaning in

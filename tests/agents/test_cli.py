@@ -1,15 +1,23 @@
 """Every command of `rere`, run for real on a small data set."""
 
+import inspect
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 from agents.cli import main
+from agents.commands import Command
+from agents.commands.data.build import Build
+from agents.commands.data.check import Check
+from agents.commands.data.export import Export
+from agents.commands.data.get import Get
 from agents.learners import ReReLearner, SFTLearner
 
 
@@ -279,6 +287,11 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch())
 from agents.cli import main
+from agents.commands import Command
+from agents.commands.data.build import Build
+from agents.commands.data.check import Check
+from agents.commands.data.export import Export
+from agents.commands.data.get import Get
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -299,3 +312,13 @@ def test_only_what_needs_torch_asks_for_it(arguments: list[str], status: int, er
         check=False,
     )
     assert (process.returncode, process.stderr) == (status, error)
+
+
+COMMANDS = [get_args(choice)[0] for choice in get_args(Command)] + [Get, Build, Check, Export]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_flag_is_explained(command) -> None:
+    """`--help` takes its words from the docstrings: a field without any would stand there mute."""
+    said = "\n".join(inspect.getdoc(kind) or "" for kind in command.__mro__)
+    assert not [field.name for field in fields(command) if f"\n    {field.name}: " not in said]
