@@ -5,6 +5,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rere_env.task import GAMES
 
@@ -22,27 +23,32 @@ class Compare:
         rere train --name start
         rere compare --start runs/start
         rere compare --start runs/start --algorithms rere gspo my_package:MyAlgo --seconds 30
+        rere compare --start runs/start --split valid --learning-rate 1e-5 --folder runs/low
 
     Attributes:
         start: A run of `rere train`, whose SFT checkpoint is used, or a model folder.
         algorithms: Names that `rere algorithms` lists, or `module:name`; default: all of them.
         data: Data folder or `games`.
         seconds: CPU seconds of training a cell, on one thread.
+        learning_rate: Peak, of language models; choose it on the `valid` split.
         seeds: Seeds of each algorithm.
         workers: Cells at a time; keep it at the number of free cores.
         folder: Where the cells are kept.
         out: Folder for table, JSON and picture; default: that of the cells.
-        test_rows: Test rows; default: all.
+        split: What is evaluated.
+        test_rows: Rows of the split; default: all.
     """
 
     start: Path
     algorithms: tuple[str, ...] = ()
     data: str = GAMES
     seconds: float = 90.0
+    learning_rate: float = 4e-5
     seeds: int = 3
     workers: int = os.cpu_count() or 1
     folder: Path = Path("runs/comparison")
     out: Path | None = None
+    split: Literal["valid", "test"] = "test"
     test_rows: int | None = None
 
     def run(self) -> None:
@@ -55,7 +61,12 @@ class Compare:
         sft = self.start / "checkpoints" / "sft"
         start = sft if sft.is_dir() else self.start
         plan = Plan(
-            start=str(start), data=self.data, seconds=self.seconds, test_rows=self.test_rows
+            start=str(start),
+            data=self.data,
+            seconds=self.seconds,
+            learning_rate=self.learning_rate,
+            split=self.split,
+            test_rows=self.test_rows,
         )
         names = self.algorithms or tuple(algorithms())
         run_cells(plan, names, self.seeds, self.folder, self.workers)

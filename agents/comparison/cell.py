@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -60,7 +60,8 @@ class Plan:
         prompts_per_step: B, of language models.
         group_size: G, of language models.
         valid_rows: Rows that choose among the policies of one training.
-        test_rows: None: all.
+        split: What is evaluated; `valid` is for choosing a learning rate.
+        test_rows: Rows of it; None: all.
     """
 
     start: str
@@ -70,11 +71,12 @@ class Plan:
     prompts_per_step: int = 64
     group_size: int = 16
     valid_rows: int = 512
+    split: Literal["valid", "test"] = "test"
     test_rows: int | None = None
 
 
 def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
-    """Train, evaluate on the test split, and write `<algorithm>-<seed>.json` and `.npz`."""
+    """Train, evaluate, and write `<algorithm>-<seed>.json` and `.npz`."""
     torch.set_num_threads(1)
     set_seed(seed)
     disable_progress_bar()
@@ -94,7 +96,9 @@ def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
         "train_wall_s": time.perf_counter() - started,
         "train_cpu_s": time.process_time() - cpu_started,
     }
+    started = time.perf_counter()
     done = evaluate_row(recommender, task, plan)
+    seconds["evaluation_wall_s"] = time.perf_counter() - started
     about = {"algorithm": asdict(info), "seed": seed, "plan": asdict(plan), "seconds": seconds}
     write_row(folder, cell_name(algorithm, seed), done, about)
 
@@ -105,8 +109,8 @@ def cell_name(algorithm: str, seed: int) -> str:
 
 
 def evaluate_row(recommender: Recommender, task: Task, plan: Plan) -> Evaluation:
-    """Evaluate on the test split."""
-    examples = task.split("test")
+    """Evaluate on the plan's split."""
+    examples = task.split(plan.split)
     if plan.test_rows is not None:
         examples = examples.take(slice(plan.test_rows))
     return evaluate(

@@ -76,9 +76,9 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
         "",
         f"`{command}`",
         "",
-        f"{plan['seconds']:g} seconds of one core each, test split of `{plan['data']}`. Language "
-        "models start from one SFT checkpoint; agents marked * start from nothing. Mean over "
-        f"seeds (lowest-highest); difference to SFT in {metric}, means over seeds, with the 95 % "
+        f"{plan['seconds']:g} seconds of one core each, {plan['split']} split of "
+        f"`{plan['data']}`. Language models start from one SFT checkpoint; agents marked * start "
+        f"from nothing. Mean over seeds (lowest-highest); difference to SFT in {metric}, means over seeds, with the 95 % "
         "interval of a paired bootstrap over examples.",
         "",
         "| algorithm | seeds | " + " | ".join(shown) + " | - SFT | of the oracle |",

@@ -31,7 +31,7 @@ def cell(kind="policy"):
 @pytest.fixture
 def folder(tmp_path):
     """Two seeds of one algorithm, one of an agent, SFT and the oracle."""
-    write_json(tmp_path / "plan.json", {"seconds": 9.0, "data": "games"})
+    write_json(tmp_path / "plan.json", {"seconds": 9.0, "data": "games", "split": "test"})
     write_row(tmp_path, "sft", Done([0.1, 0.2, 0.3, 0.4]), {})
     write_row(tmp_path, "oracle", Done([0.5, 0.5, 0.5, 0.5]), {})
     write_row(tmp_path, "rere-0", Done([0.2, 0.3, 0.4, 0.5]), cell())
