@@ -30,7 +30,7 @@ class Compare:
         algorithms: Names that `rere algorithms` lists, or `module:name`; default: all of them.
         data: Data folder or `games`.
         seconds: CPU seconds of training a cell, on one thread.
-        learning_rate: Peak, of language models; choose it on the `valid` split.
+        learning_rate: Peak, of language models; choose it on the `valid` split, for your budget.
         seeds: Seeds of each algorithm.
         workers: Cells at a time; keep it at the number of free cores.
         folder: Where the cells are kept.
@@ -43,7 +43,7 @@ class Compare:
     algorithms: tuple[str, ...] = ()
     data: str = GAMES
     seconds: float = 90.0
-    learning_rate: float = 4e-5
+    learning_rate: float = 1e-4
     seeds: int = 3
     workers: int = os.cpu_count() or 1
     folder: Path = Path("runs/comparison")

@@ -67,7 +67,7 @@ class Plan:
     start: str
     data: str = GAMES
     seconds: float = 90.0
-    learning_rate: float = 4e-5
+    learning_rate: float = 1e-4
     prompts_per_step: int = 64
     group_size: int = 16
     valid_rows: int = 512
