@@ -6,6 +6,8 @@ VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
+# As many workers as cores, one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 SOURCES := rere_env agents tests examples benchmarks
 
@@ -33,11 +35,11 @@ train: $(VENV)/.installed-llm  ## install, then train on the built-in world (ARG
 	$(BIN)/rere train $(ARGS)
 
 test: $(VENV)/.installed-all  ## install everything, then run all tests but slow and gpu ones
-	$(BIN)/pytest -n auto -m "not slow and not gpu" $(ARGS)
+	$(PYTEST) -m "not slow and not gpu" $(ARGS)
 
 # Exit code 5 is "no test selected": not a failure where a marker has no test yet.
 test-slow: $(VENV)/.installed-all  ## run the slow tests
-	$(BIN)/pytest -n auto -m "slow and not gpu" $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) -m "slow and not gpu" $(ARGS) || [ $$? -eq 5 ]
 
 test-gpu: $(VENV)/.installed-all  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS) || [ $$? -eq 5 ]
