@@ -74,6 +74,11 @@ class Plan:
     split: Literal["valid", "test"] = "test"
     test_rows: int | None = None
 
+    def __post_init__(self) -> None:
+        """Check what a cell would not notice: at a rate of 0 it learns nothing, in silence."""
+        if self.learning_rate <= 0:
+            raise ValueError(f"`learning_rate` (={self.learning_rate}) must be positive.")
+
 
 def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
     """Train, evaluate, and write `<algorithm>-<seed>.json` and `.npz`."""

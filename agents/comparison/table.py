@@ -77,9 +77,10 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
         f"`{command}`",
         "",
         f"{plan['seconds']:g} seconds of one core each, {plan['split']} split of "
-        f"`{plan['data']}`. Language models start from one SFT checkpoint; agents marked * start "
-        f"from nothing. Mean over seeds (lowest-highest); difference to SFT in {metric}, means "
-        "over seeds, with the 95 % interval of a paired bootstrap over examples.",
+        f"`{plan['data']}`. Language models start from one SFT checkpoint, at a peak learning "
+        f"rate of {plan['learning_rate']:g}; agents marked * start from nothing. Mean over seeds "
+        f"(lowest-highest); difference to SFT in {metric}, means over seeds, with the 95 % "
+        "interval of a paired bootstrap over examples.",
         "",
         "| algorithm | seeds | " + " | ".join(shown) + " | - SFT | of the oracle |",
         "|---" * (len(shown) + 4) + "|",

@@ -1,15 +1,18 @@
 """A comparison from cells to table, on numbers made by hand and for real in small."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from agents.baselines import Popularity
 from agents.cli import main
-from agents.comparison.cell import Plan, write_row
+from agents.comparison.cell import Plan, evaluate_row, write_row
 from agents.comparison.run import run_cells
 from agents.comparison.table import collect, markdown
 from agents.runs import write_json
+from rere_env.worlds import noisy_successor
 
 
 class Done:
@@ -31,7 +34,8 @@ def cell(kind="policy"):
 @pytest.fixture
 def folder(tmp_path):
     """Two seeds of one algorithm, one of an agent, SFT and the oracle."""
-    write_json(tmp_path / "plan.json", {"seconds": 9.0, "data": "games", "split": "test"})
+    plan = {"seconds": 9.0, "data": "games", "split": "valid", "learning_rate": 2e-5}
+    write_json(tmp_path / "plan.json", plan)
     write_row(tmp_path, "sft", Done([0.1, 0.2, 0.3, 0.4]), {})
     write_row(tmp_path, "oracle", Done([0.5, 0.5, 0.5, 0.5]), {})
     write_row(tmp_path, "rere-0", Done([0.2, 0.3, 0.4, 0.5]), cell())
@@ -59,7 +63,8 @@ def test_the_table_says_what_it_is(folder):
     """Command, time, marks and intervals."""
     text = markdown(collect(folder), "rere compare")
     assert "`rere compare`" in text
-    assert "9 seconds of one core" in text
+    assert "9 seconds of one core each, valid split of `games`" in text
+    assert "learning rate of 2e-05" in text
     assert "| my-agent* | 1 |" in text
     assert "| rere | 2 | 0.4000 (0.3500-0.4500) | +0.1500 (+0.1500, +0.1500) | 80.0% |" in text
 
@@ -75,6 +80,25 @@ def test_another_plan_needs_another_folder(folder):
     """Cells of different budgets do not mix."""
     with pytest.raises(ValueError, match="another plan"):
         run_cells(Plan(start="x"), ["rere"], 1, folder, 1)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_plan_says_which_rows_are_evaluated(split):
+    """The first five of its split."""
+    task = noisy_successor().task
+    train = task.split("train")
+    splits = {"train": train, "valid": train.take(slice(60)), "test": train.take(slice(-60, None))}
+    task = replace(task, dataset=replace(task.dataset, splits=splits))
+    assert splits["valid"].target_title[:5].tolist() != splits["test"].target_title[:5].tolist()
+    plan = Plan(start="", data="a folder", split=split, test_rows=5)
+    done = evaluate_row(Popularity(task, task.split("train")), task, plan)
+    assert done.target_title.tolist() == task.split(split).target_title[:5].tolist()
+
+
+def test_a_rate_of_nothing_is_an_error():
+    """It would train nothing, for as long as it takes."""
+    with pytest.raises(ValueError, match="learning_rate"):
+        Plan(start="", learning_rate=0.0)
 
 
 def test_unknown_algorithms_fail_before_anything_runs(tmp_path):
