@@ -8,7 +8,7 @@ have the gradient of GRPO.
 """
 
 from agents import advantages, losses
-from agents.rere_config import ReReConfig
+from agents.rere.config import ReReConfig
 from agents.search import beam_search, sample, sample_distinct, with_target
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.shown_titles import ShownTitles
 from rere_env.task import Task
+from rere_env.trie.shown import ShownTitles
 from rere_env.types import NO_TITLE, Batch, BoolArray
 
 __all__ = ["ActionScores", "EnvRecommender"]

@@ -27,7 +27,7 @@ from rere_env.task import Task
 from rere_env.types import Recommender
 
 if TYPE_CHECKING:
-    from agents.rere_config import ReReConfig
+    from agents.rere.config import ReReConfig
 
 __all__ = ["Algorithm", "AlgorithmInfo", "algorithms", "find_algorithm", "register_algorithm"]
 
@@ -214,7 +214,7 @@ def _kind(made: Any) -> Kind:  # noqa: ANN401
 
 
 def _make(name: str, made: Any, options: Mapping[str, Any]) -> "Algorithm | ReReConfig":  # noqa: ANN401
-    from agents.rere_config import ReReConfig
+    from agents.rere.config import ReReConfig
 
     if callable(made):
         known = inspect.signature(made).parameters

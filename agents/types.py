@@ -19,6 +19,7 @@ __all__ = [
     "Candidates",
     "Loss",
     "LossInputs",
+    "OnLongPrompt",
     "Sampler",
     "SamplerName",
     "StepTotals",
@@ -41,6 +42,9 @@ SamplerName = Literal[
     "sample_with_target",
 ]
 """The name of a sampler, as `rere train --sampler` takes it."""
+
+OnLongPrompt = Literal["error", "truncate"]
+"""What happens to a prompt that does not fit: it is refused, or loses its oldest items."""
 
 Support = Literal["catalogue", "vocabulary"]
 """Over which tokens a policy's probabilities sum to one: the legal ones, or all."""

@@ -2,7 +2,7 @@
 
     python -m pytest benchmarks/bench_env.py --benchmark-only
 
-The peer is `agents.bench.env_peers.DictTrieEnv` under Gymnasium's `SyncVectorEnv`. Each case
+The peer is `agents.bench.env.peers.DictTrieEnv` under Gymnasium's `SyncVectorEnv`. Each case
 replays actions that were drawn beforehand, so drawing them is not measured; N x STEPS / median =
 steps per second, shown as `steps_per_s` in the saved JSON (`--benchmark-json`). Resets count as
 steps in both. The published ratios come from `rere bench env`.
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from agents.bench.env_peers import DictTrieEnv, dict_trie
+from agents.bench.env.peers import DictTrieEnv, dict_trie
 from rere_env import ReReEnv, ReReVectorEnv, Task, load_task
 
 STEPS = 20

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from agents.backbones import load_backbone
 from agents.bench.timing import machine
 from agents.language_model import LanguageModel
+from agents.policy import load_backbone
 from agents.scoring import title_logprobs
 from agents.search import beam_search
-from agents.torch_trie import TorchTrie
+from agents.trees import TorchTrie
 from agents.types import Support
 from rere_env import Task
-from rere_env.datasets import games_dataset
+from rere_env.data import games_dataset
 
 NUM_PROMPTS = 4
 GROUP_SIZE = 16

@@ -16,9 +16,9 @@ import gymnasium as _gym
 
 if TYPE_CHECKING:
     from rere_env.catalogue import Catalogue, TitleTokens
-    from rere_env.datasets import Dataset, find_data, games_dataset, load_dataset
-    from rere_env.dynamics import Dynamics
-    from rere_env.env import ReReEnv
+    from rere_env.data import Dataset, find_data, games_dataset, load_dataset
+    from rere_env.dynamics import Allowed, Dynamics, Rows, Rules
+    from rere_env.envs import ReReEnv, ReReVectorEnv
     from rere_env.filters import Combined, Filter, Hidden, HideHistory, HideItems, OutOfStock
     from rere_env.rewards import (
         REWARDS,
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
         semantic,
         weighted_sum,
     )
-    from rere_env.rows import Allowed, Rows, Rules
     from rere_env.task import Task, load_task
     from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
     from rere_env.trie import EOS, Trie
     from rere_env.types import NO_ITEM, NO_TITLE, Batch, Example, Observation, Recommender, Reward
-    from rere_env.vector_env import ReReVectorEnv
     from rere_env.wrappers import (
         DecisionActions,
         EpisodeText,
@@ -112,13 +110,11 @@ _HOMES = (
     "catalogue",
     "trie",
     "rewards",
-    "rows",
     "filters",
-    "datasets",
+    "data",
     "task",
     "dynamics",
-    "env",
-    "vector_env",
+    "envs",
     "wrappers",
 )
 
@@ -150,7 +146,7 @@ for _name, _data in {
     # No `max_episode_steps`: the trie bounds an episode, and Gymnasium would hand it on.
     _gym.register(
         id=f"ReRe-{_name}-v0",
-        entry_point="rere_env.env:ReReEnv",
-        vector_entry_point="rere_env.vector_env:ReReVectorEnv",
+        entry_point="rere_env.envs:ReReEnv",
+        vector_entry_point="rere_env.envs:ReReVectorEnv",
         kwargs={"data": _data},
     )

@@ -5,14 +5,11 @@ by the dynamics themselves. Knows catalogue, batches and the leaves of a trie; n
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rere_env.catalogue import Catalogue
-from rere_env.trie import Trie
 from rere_env.types import NO_ITEM, Batch, BoolArray, IntArray
 
 __all__ = [
@@ -20,12 +17,10 @@ __all__ = [
     "Exclude",
     "Filter",
     "Hidden",
-    "HiddenLeaves",
     "HideHistory",
     "HideItems",
     "OutOfStock",
     "find_filter",
-    "hidden_leaves",
     "hidden_titles",
 ]
 
@@ -191,63 +186,6 @@ def hidden_titles(exclude: Filter, catalogue: Catalogue, batch: Batch) -> Hidden
         np.concatenate([row, everybody]),
         np.concatenate([own.titles, np.tile(gone, len(batch))]),
         len(batch),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HiddenLeaves:
-    """What a filter hides from the examples of a split, as leaves of a trie.
-
-    Attributes:
-        remaining: [S] int32, titles below each node that are not hidden from everybody.
-        indptr: [B + 1] int64, example i's own leaves are `indptr[i]:indptr[i + 1]`.
-        leaf: [total] int32, leaves hidden from one example (and not from everybody).
-        reachable: [B] bool, the target is not hidden.
-        num_shown: [B] int64, titles that can be shown.
-    """
-
-    remaining: NDArray[np.int32]
-    indptr: NDArray[np.int64]
-    leaf: NDArray[np.int32]
-    reachable: BoolArray
-    num_shown: NDArray[np.int64]
-
-    @property
-    def width(self) -> int:
-        """Most leaves hidden from one example."""
-        return int(np.diff(self.indptr).max(initial=0))
-
-
-def hidden_leaves(
-    exclude: Filter | None, catalogue: Catalogue, trie: Trie, batch: Batch
-) -> HiddenLeaves:
-    """Find what a filter hides from the examples of a split; done once, O(nodes + hidden)."""
-    below = trie.hi - trie.lo
-    if exclude is None:
-        return HiddenLeaves(
-            remaining=below,
-            indptr=np.zeros(len(batch) + 1, np.int64),
-            leaf=np.zeros(0, np.int32),
-            reachable=np.ones(len(batch), np.bool_),
-            num_shown=np.full(len(batch), trie.num_titles),
-        )
-    gone = np.zeros(trie.num_titles, np.bool_)  # by leaf
-    gone[trie.title_leaf[exclude.from_all(catalogue)]] = True
-    gone_before = np.concatenate([[0], np.cumsum(gone)]).astype(np.int32)
-    hidden = exclude.from_each(catalogue, batch)
-    leaf = trie.title_leaf[hidden.titles]
-    row = np.repeat(np.arange(len(batch)), np.diff(hidden.indptr))[~gone[leaf]]
-    leaf = leaf[~gone[leaf]]
-    count = np.bincount(row, minlength=len(batch))
-    target = trie.title_leaf[batch.target_title]
-    reachable = ~gone[target]
-    reachable[row[leaf == target[row]]] = False
-    return HiddenLeaves(
-        remaining=below - (gone_before[trie.hi] - gone_before[trie.lo]),
-        indptr=np.concatenate([[0], np.cumsum(count)]),
-        leaf=leaf,
-        reachable=reachable,
-        num_shown=trie.num_titles - int(gone.sum()) - count,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rere_env.catalogue import Catalogue, TitleTokens
-from rere_env.datasets import ORIGINS, Dataset, find_data, games_dataset, load_dataset
+from rere_env.data import GAMES, ORIGINS, Dataset, find_data, games_dataset, load_dataset
 from rere_env.filters import Exclude, Filter, Hidden, find_filter, hidden_titles
 from rere_env.prompts import Prompt, compact_prompt
 from rere_env.rewards import REWARDS
@@ -19,10 +19,7 @@ from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
 from rere_env.trie import Trie
 from rere_env.types import Batch, BoolArray, Reward
 
-__all__ = ["GAMES", "Task", "find_reward", "load_data", "load_task"]
-
-GAMES = "games"
-"""The name of the built-in world."""
+__all__ = ["Task", "find_reward", "load_task"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,21 +158,6 @@ def load_task(
     if tokenizer is None or isinstance(tokenizer, str):
         return _cached_task(str(data), tokenizer, stamp).with_reward(reward)
     return Task.build(_dataset(str(data)), tokenizer=tokenizer, reward=reward)
-
-
-def load_data(data: str | Path = GAMES, history_length: int = 10) -> Dataset:
-    """Return the built-in world, the data set in a folder, or one that `find_data` knows by name.
-
-    Args:
-        data: "games", a folder or a name ("toys", "yelp", ...).
-        history_length: H; a longer history in the files is an error.
-    """
-    if str(data) == GAMES:
-        return games_dataset()
-    folder = Path(data)
-    if not folder.is_dir() and folder.name == str(data):
-        folder = find_data(str(data))
-    return load_dataset(folder, history_length=history_length)
 
 
 def find_reward(reward: str | Reward) -> Reward:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from rere_env.catalogue import Catalogue
-from rere_env.datasets import Dataset
+from rere_env.data import Dataset
 from rere_env.rewards import rank_weights
 from rere_env.task import Task
 from rere_env.types import Batch, IntArray

@@ -4,6 +4,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -19,32 +20,50 @@ FILES = sorted(
 MAX_LINES_PER_FILE = 320
 MAX_LINES_PER_FUNCTION = 70
 
-# Lower layers first; a module may import its own layer and those before it. Modules that are not
-# named here may sit anywhere, but lead no named module to a higher layer, nor close a cycle.
-LAYERS = (
-    {"types"},
-    {"tokenizer"},
-    {"catalogue", "trie"},
-    {"filters", "prompts", "datasets", "games"},
-    {"task"},
-    {"moves", "moves_numba", "kernels_numba"},
-    {"dynamics"},
-    {"groups"},
-    {"decisions"},
-    {"env", "vector_env"},
-    {"wrappers", *(f"wrappers.{name}" for name in ("actions", "base", "masks", "one_hot", "text"))},
+# Lower layers first. Every module lies in a layer, by its own name or its package's; it may
+# import its own layer and those before it.
+CORE_LAYERS = (
+    "types",
+    "tokenizer rewards metrics",
+    "catalogue",
+    "filters prompts games",
+    "trie",
+    "data",
+    "task",
+    "worlds dynamics",
+    "render",
+    "envs",
+    "wrappers offline",
+    "testing",
 )
-LAYER = {f"rere_env.{name}": level for level, names in enumerate(LAYERS) for name in names}
+AGENT_LAYERS = (
+    "types budget files randomness evaluation",
+    "trees losses advantages runs baselines reporting env_recommender",
+    "language_model",
+    "policy",
+    "search scoring rewards",
+    "rere lm_recommender",
+    "algorithms registry adapters bench",
+    "training",
+    "experiment comparison testing play",
+    "commands",
+    "cli",
+)
+LAYER = {
+    f"{package}.{name}": level
+    for package, layers in (("rere_env", CORE_LAYERS), ("agents", AGENT_LAYERS))
+    for level, names in enumerate(layers)
+    for name in names.split()
+}
 ONLY_TYPES = ("rere_env.rewards", "rere_env.metrics")
 
 CORE = {"rere_env", "numpy", "gymnasium", *sys.stdlib_module_names}
-# Extras that a file of rere_env (by the start of its name) may import inside a function.
+# Extras that a file of rere_env may import inside a function.
 LAZY_EXTRAS = {
     "tokenizer": {"transformers", "tokenizers"},
-    "datasets": {"polars"},
-    "tables": {"polars"},
-    "raster": {"PIL"},
-    "offline_minari": {"minari"},
+    "data/tables": {"polars"},
+    "render/raster": {"PIL"},
+    "offline/minari": {"minari"},
 }
 # A compiled kernel needs numba at its top; test_imports.py sees to it that only use loads it.
 KERNEL_MARK = "numba"
@@ -120,6 +139,7 @@ def imports_of(tree: ast.Module, file: Path) -> Iterator[Import]:
                 yield Import(name, node.lineno, id(node) in nested)
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Our modules and those of ours that each imports, lazily or not."""
     return {
@@ -153,12 +173,7 @@ each_core_file = pytest.mark.parametrize(
 @each_core_file
 def test_core_imports_numpy_and_gymnasium_only(file: Path) -> None:
     """rere_env never imports torch or agents, and of the extras only those listed, lazily."""
-    lazy = {
-        name
-        for start, names in LAZY_EXTRAS.items()
-        if file.stem.startswith(start)
-        for name in names
-    }
+    lazy = LAZY_EXTRAS.get("/".join(file.with_suffix("").parts[1:]), set())
     kernel = {"numba"} if KERNEL_MARK in file.stem else set()
     wrong = [
         (found.line, f"imports {found.name}")
@@ -168,13 +183,40 @@ def test_core_imports_numpy_and_gymnasium_only(file: Path) -> None:
     assert not wrong, offences(file, wrong)
 
 
-@pytest.mark.parametrize("module", sorted(LAYER.keys() & MODULES.keys()))
+def room_of(module: str) -> str:
+    """`agents.search.beam` -> `agents.search`; the packages' own faces are rooms of their own."""
+    return ".".join(module.split(".")[:2])
+
+
+def test_every_module_lies_in_a_layer() -> None:
+    """Both tuples name every room of both packages, and no other."""
+    assert {room_of(module) for module in MODULES} - {"rere_env", "agents"} == LAYER.keys()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"rere_env", "agents"}))
 def test_layers_point_downwards(module: str) -> None:
-    """A named module leads to none of a higher layer, not even through unnamed modules."""
+    """A module imports nothing of a higher layer."""
+    package, room = module.partition(".")[0], room_of(module)
     higher = {
-        other for other in reachable(import_graph(), module) if LAYER.get(other, -1) > LAYER[module]
+        other
+        for other in import_graph()[module]
+        if other.partition(".")[0] == package
+        and (other == package or LAYER[room_of(other)] > LAYER[room])
     }
-    assert not higher, f"{module} leads to {sorted(higher)}, which lie above it"
+    assert not higher, f"{module} imports {sorted(higher)}, which lie above it"
+
+
+def test_rooms_of_a_layer_form_no_circle() -> None:
+    """Packages of one layer may import each other one way only."""
+    graph: dict[str, set[str]] = {}
+    for module, found in import_graph().items():
+        graph.setdefault(room_of(module), set()).update(map(room_of, found))
+    for room, others in graph.items():
+        others.discard(room)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("module", sorted(set(ONLY_TYPES) & MODULES.keys()))
@@ -191,21 +233,19 @@ def test_no_import_cycles() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
-def is_adapter(file: Path, library: str) -> bool:
-    """`agents/adapters/LIBRARY.py` and the files beside it whose names begin with `LIBRARY_`."""
-    in_folder = file.parent == Path("agents", "adapters")
-    return in_folder and f"{file.stem}_".startswith(f"{library}_")
+def may_import(file: Path, library: str) -> bool:
+    """`agents/adapters/LIBRARY/`, and the peer of the benchmarks that bears its name."""
+    in_adapter = file.parts[:3] == ("agents", "adapters", library)
+    return in_adapter or file == Path("agents", "bench", "env", f"peer_{library}.py")
 
 
 @each_file
 def test_rl_libraries_stay_in_their_adapters(file: Path) -> None:
-    """A third-party RL library is imported only in the adapter that bears its name."""
+    """A third-party RL library is imported only in the package that bears its name."""
     wrong = [
         (found.line, f"imports {found.name}, which belongs in agents/adapters")
         for found in imports_of(parse(file), file)
-        if found.top_level in RL_LIBRARIES
-        and not is_adapter(file, RL_LIBRARIES[found.top_level])
-        and file != Path("agents", "bench", f"peer_{RL_LIBRARIES[found.top_level]}.py")
+        if found.top_level in RL_LIBRARIES and not may_import(file, RL_LIBRARIES[found.top_level])
     ]
     assert not wrong, offences(file, wrong)
 

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from agents.baselines.popularity import interaction_counts
 from agents.baselines.ranking import best_item_scores, hide, top_titles
 from agents.budget import Budget, Meter
-from agents.runs import replace_folder
+from agents.files import replace_folder
 from rere_env.metrics import discounted_gains, target_ranks
 from rere_env.task import Task
 from rere_env.types import NO_ITEM, Batch

@@ -16,9 +16,9 @@ from torch import Tensor
 from agents.bench.timing import interleave, machine, ratio
 from agents.language_model import LanguageModel, TreeCache
 from agents.search import beam_search
-from agents.torch_trie import Edges, TorchTrie
+from agents.trees import Edges, TorchTrie
 from rere_env.dynamics import Dynamics
-from rere_env.rows import Allowed, Rules
+from rere_env.dynamics.rows import Allowed, Rules
 from rere_env.task import Task
 
 __all__ = ["bench_rollout", "token_loop"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from agents.config import TrainConfig
+from agents.runs.config import TrainConfig
 
 if TYPE_CHECKING:
     from agents.commands.common import Policy
@@ -72,7 +72,7 @@ class Bench:
             self._engine(self.what)
 
     def _env(self) -> None:
-        from agents.bench.env_report import bench_env, markdown, write_env_report
+        from agents.bench.env.report import bench_env, markdown, write_env_report
 
         result = bench_env(data=self._folder(), quick=self.quick, repeats=self.repeats)
         result["command"] = _command()
@@ -81,8 +81,8 @@ class Bench:
         self._print(result, markdown(result))
 
     def _engine(self, what: Literal["search", "update", "step"]) -> None:
-        from agents.bench.engine import bench_engine
-        from agents.bench.report import markdown, write_report
+        from agents.bench.engine.report import markdown, write_report
+        from agents.bench.engine.run import bench_engine
 
         result = bench_engine(
             what,
@@ -122,11 +122,11 @@ class Bench:
         return None if self.data is None else Path(self.data)
 
     def _policy(self) -> "Policy":
-        from agents.backbones import load_backbone
         from agents.commands.common import Policy, load_policy
-        from agents.experiment import make_accelerator
+        from agents.experiment.policy import make_accelerator
         from agents.language_model import LanguageModel
-        from rere_env.task import load_data
+        from agents.policy import load_backbone
+        from rere_env.data.known import load_data
 
         if not self.model.startswith("scratch:"):
             return load_policy(self.model, self.data, self.device)

@@ -4,13 +4,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.backbones import Backbone, load_backbone
-from agents.config import TrainConfig
-from agents.experiment import make_accelerator
+from agents.experiment.policy import make_accelerator
 from agents.language_model import LanguageModel
-from agents.long_prompts import fit_prompts, num_truncated
-from agents.runs import RunFolder
-from rere_env.task import Task, load_data
+from agents.policy import Backbone, load_backbone
+from agents.policy.context import fit_prompts, num_truncated
+from agents.runs.config import TrainConfig
+from agents.runs.folder import RunFolder
+from rere_env.data.known import load_data
+from rere_env.task import Task
 
 __all__ = ["Policy", "load_policy", "warn_of_truncation"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rere_env.task import GAMES
+from rere_env.data.known import GAMES
 
 __all__ = ["Compare"]
 

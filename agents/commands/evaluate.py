@@ -45,7 +45,7 @@ class Evaluate:
         """Evaluate and print."""
         from agents.commands.common import load_policy, warn_of_truncation
         from agents.evaluation import evaluate
-        from agents.recommender import LMRecommender, final_search
+        from agents.lm_recommender import LMRecommender, final_search
         from agents.reporting.tables import evaluation_table
 
         policy = load_policy(self.run_or_model, self.data, self.device)

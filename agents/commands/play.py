@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.play import Game, play
-from rere_env.env import ReReEnv
+from agents.play.game import Game, play
+from rere_env.data.known import GAMES
+from rere_env.envs import ReReEnv
 from rere_env.games import oracle
-from rere_env.task import GAMES
 
 __all__ = ["Play"]
 

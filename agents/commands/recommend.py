@@ -45,7 +45,7 @@ class Recommend:
     def run(self) -> None:
         """Search and print."""
         from agents.commands.common import load_policy, warn_of_truncation
-        from agents.recommender import LMRecommender
+        from agents.lm_recommender import LMRecommender
 
         if (self.history is None) == (not self.titles):
             raise ValueError('give either --history "12 7 105" or --titles "A" "B".')

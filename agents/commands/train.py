@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from agents.config import TrainConfig
+from agents.runs.config import TrainConfig
 
 __all__ = ["Train"]
 
@@ -33,7 +33,7 @@ class Train(TrainConfig):
 
     def run(self) -> None:
         """Train, or continue."""
-        from agents.experiment import resume, train
+        from agents.experiment.policy import resume, train
 
         if self.resume is not None:
             resume(self.resume)

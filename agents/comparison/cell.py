@@ -17,19 +17,20 @@ import torch
 from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from agents.algorithm_choices import choose
-from agents.backbones import load_backbone
 from agents.budget import Budget
-from agents.config import TrainConfig
 from agents.evaluation import Evaluation, Probabilities, evaluate
-from agents.policy_training import train_policy
-from agents.recommender import LMRecommender
+from agents.experiment.flags import choose
+from agents.files import write_json
+from agents.lm_recommender import LMRecommender
+from agents.policy import load_backbone
 from agents.registry import Algorithm, AlgorithmInfo, find_algorithm
 from agents.reporting.provenance import git_commit, package_versions
-from agents.runs import write_json
-from rere_env.datasets import Dataset
+from agents.runs.config import TrainConfig
+from agents.training.budgeted import train_policy
+from rere_env.data import Dataset
+from rere_env.data.known import GAMES, load_data
 from rere_env.games import oracle
-from rere_env.task import GAMES, Task, load_data
+from rere_env.task import Task
 from rere_env.types import Batch, Recommender
 
 __all__ = [

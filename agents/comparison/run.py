@@ -10,15 +10,15 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from agents.backbones import load_backbone
 from agents.baselines import CoOccurrence, Popularity
 from agents.comparison.cell import Plan, cell_name, evaluate_row, write_row
+from agents.files import write_json
 from agents.language_model import LanguageModel
-from agents.recommender import LMRecommender, final_search
+from agents.lm_recommender import LMRecommender, final_search
+from agents.policy import load_backbone
 from agents.registry import find_algorithm
-from agents.runs import write_json
+from rere_env.data.known import GAMES, load_data
 from rere_env.games import oracle
-from rere_env.task import GAMES, load_data
 from rere_env.types import Recommender
 
 __all__ = ["BASELINES", "START", "run_cells"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.evaluation import Evaluation, compare
 from agents.reporting.provenance import git_commit, package_versions
-from rere_env.datasets import Dataset
+from rere_env.data import Dataset
 
 __all__ = ["COMPARED", "ORACLE", "build_result", "write_result"]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
+from agents.search.beam import beam_search
 from agents.search.best_first import exact_search, radix_search
-from agents.search.parity import beam_search
 from agents.search.sampling import sample, sample_distinct, with_target
 from agents.search.unconstrained import sample_unconstrained, unconstrained_beam
 from agents.types import Sampler

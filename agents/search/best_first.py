@@ -14,8 +14,8 @@ from torch import Tensor
 
 from agents.language_model import LanguageModel
 from agents.search.choices import Choices, Sizes, check_group_size
-from agents.search.tree import PromptTree
-from agents.torch_trie import TorchTrie
+from agents.search.prompt_tree import PromptTree
+from agents.trees import TorchTrie
 from agents.types import Candidates, Support
 from rere_env.types import NO_TITLE, IntArray
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.torch_trie import Edges
+from agents.trees import Edges
 
 __all__ = ["Choices", "Reading", "Sizes", "check_group_size", "take"]
 

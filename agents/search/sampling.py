@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from agents.language_model import LanguageModel
-from agents.ops import segment_log_softmax
+from agents.language_model.segments import segment_log_softmax
 from agents.search.choices import Choices, Sizes, check_group_size
-from agents.search.tree import PromptTree
-from agents.torch_trie import TorchTrie
+from agents.search.prompt_tree import PromptTree
+from agents.trees import TorchTrie
 from agents.types import Candidates, Sampler, Support
 from rere_env.types import NO_TITLE, IntArray
 

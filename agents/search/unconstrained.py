@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agents.blocked_head import MAX_BLOCK_BYTES
 from agents.language_model import LanguageModel
+from agents.language_model.head import MAX_BLOCK_BYTES
 from agents.search.choices import check_group_size, take
-from agents.search.tree import pad_prompts
-from agents.torch_trie import Shown, TorchTrie
+from agents.search.prompt_tree import pad_prompts
+from agents.trees import Shown, TorchTrie
 from agents.types import Candidates, Support
 from rere_env.types import NO_TITLE, IntArray
 

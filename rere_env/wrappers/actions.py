@@ -1,7 +1,8 @@
 """Decisions as actions: forced tokens are skipped, and every action is legal.
 
 Any library with discrete actions can learn this way without knowing of masks, in episodes that are
-several times shorter. What a decision is and which token it stands for: `rere_env.decisions`.
+several times shorter. What a decision is and which token it stands for:
+`rere_env.dynamics.decisions`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rere_env.decisions import Decisions
+from rere_env.dynamics.decisions import Decisions
 from rere_env.types import BoolArray, IntArray
 from rere_env.wrappers.base import MASK, VectorStep, find_env, find_vector_env
 

@@ -10,9 +10,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rere_env.env import ReReEnv
+from rere_env.envs import ReReEnv, ReReVectorEnv
 from rere_env.types import BoolArray, FloatArray
-from rere_env.vector_env import ReReVectorEnv
 
 __all__ = [
     "IDS",

@@ -15,9 +15,9 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
+from rere_env.envs import ReReVectorEnv
 from rere_env.trie import EOS
 from rere_env.types import BoolArray
-from rere_env.vector_env import ReReVectorEnv
 from rere_env.wrappers.actions import VectorDecisionActions
 from rere_env.wrappers.base import MASK, VectorObservationView, find_vector_env
 

@@ -44,7 +44,7 @@ from transformers import (
 )
 
 from agents.language_model import LanguageModel
-from agents.torch_trie import TorchTrie
+from agents.trees import TorchTrie
 from rere_env import NO_ITEM, Batch, Catalogue, Dataset, Task, WordTokenizer
 from rere_env.catalogue import TitleTokens
 from rere_env.trie import Trie

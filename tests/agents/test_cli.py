@@ -18,7 +18,7 @@ from agents.commands.data.build import Build
 from agents.commands.data.check import Check
 from agents.commands.data.export import Export
 from agents.commands.data.get import Get
-from agents.learners import ReReLearner, SFTLearner
+from agents.training.learners import ReReLearner, SFTLearner
 
 
 def train_flags(data: Path, runs: Path, name: str) -> list[str]:

@@ -8,13 +8,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from agents.group_trees import plan_groups
 from agents.language_model import LanguageModel
 from agents.losses import grpo
-from agents.rere import ReReAgent, ReReConfig
+from agents.rere.agent import ReReAgent
+from agents.rere.config import ReReConfig
 from agents.scoring import score_groups
 from agents.search import beam_search
-from agents.torch_trie import TorchTrie
+from agents.trees import TorchTrie
+from agents.trees.groups import plan_groups
 
 pytestmark = [
     pytest.mark.gpu,

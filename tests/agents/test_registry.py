@@ -7,9 +7,9 @@ import pytest
 
 from agents import registry
 from agents.budget import Budget
-from agents.policy_training import as_algorithm
 from agents.registry import algorithms, find_algorithm, register_algorithm
-from agents.rere_config import ReReConfig
+from agents.rere.config import ReReConfig
+from agents.training.budgeted import as_algorithm
 
 POLICIES = [name for name, info in algorithms().items() if info.kind == "policy"]
 

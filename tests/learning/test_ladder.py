@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from agents.budget import Budget
-from agents.policy_training import PolicyAlgorithm, as_algorithm
 from agents.registry import algorithms, find_algorithm
+from agents.training.budgeted import PolicyAlgorithm, as_algorithm
 from rere_env.worlds import WORLDS
 
 POLICIES = [name for name, info in algorithms().items() if info.kind == "policy"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rere_env.datasets import build_dataset
+from rere_env.data import build_dataset
 
 __all__ = ["Build"]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from rere_env.audit import audit
-from rere_env.task import load_data
+from rere_env.data.audit import audit
+from rere_env.data.known import load_data
 from rere_env.tokenizer import HFTokenizer
 
 __all__ = ["Check"]

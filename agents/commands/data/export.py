@@ -15,13 +15,14 @@ from tqdm import tqdm
 import rere_env
 from agents.baselines import CoOccurrence, Popularity
 from agents.reporting.provenance import git_commit, package_versions
-from rere_env.datasets import ORIGINS, find_data
+from rere_env.data import ORIGINS, find_data
+from rere_env.data.known import GAMES
+from rere_env.envs import ReReVectorEnv
 from rere_env.games import oracle
 from rere_env.offline import Episode, TargetExpert, choose_examples, expert_episodes
-from rere_env.offline_minari import DataCard, MaskFormat, choose_masks, write_minari
-from rere_env.task import GAMES, Task
+from rere_env.offline.minari import DataCard, MaskFormat, choose_masks, write_minari
+from rere_env.task import Task
 from rere_env.types import Recommender
-from rere_env.vector_env import ReReVectorEnv
 
 __all__ = ["Export"]
 
@@ -132,7 +133,7 @@ class Export:
                 f"`expert` (={self.expert!r}) does not exist; did you mean {meant[0]}?"
             )
         from agents.commands.common import load_policy
-        from agents.recommender import LMRecommender
+        from agents.lm_recommender import LMRecommender
 
         policy = load_policy(self.expert, self.data, self.device)
         recommender = LMRecommender(
@@ -150,7 +151,7 @@ class Export:
         named = {
             spec.kwargs["data"]: name
             for name, spec in gym.registry.items()
-            if spec.entry_point == "rere_env.env:ReReEnv"
+            if spec.entry_point == "rere_env.envs:ReReEnv"
         }
         arguments: dict[str, Any] = {} if data in named else {"data": data}
         if self.tokenizer is not None:

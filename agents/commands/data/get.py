@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from rere_env.datasets import data_places
-from rere_env.download import Progress
-from rere_env.fetch import fetch_dataset
+from rere_env.data import data_places
+from rere_env.data.download import Progress
+from rere_env.data.fetch import fetch_dataset
 
 __all__ = ["Get"]
 

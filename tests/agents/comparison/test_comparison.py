@@ -11,7 +11,7 @@ from agents.cli import main
 from agents.comparison.cell import Plan, evaluate_row, write_row
 from agents.comparison.run import run_cells
 from agents.comparison.table import collect, markdown
-from agents.runs import write_json
+from agents.files import write_json
 from rere_env.worlds import noisy_successor
 
 

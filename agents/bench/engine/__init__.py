@@ -1,0 +1,1 @@
+"""`rere bench search | update | step`: the engine beside what published code computes."""

@@ -1,0 +1,1 @@
+"""`rere bench env`: steps of the environment beside plain Python."""

@@ -1,0 +1,1 @@
+"""The main job behind `rere train`: one file for each kind of algorithm."""

@@ -1,0 +1,275 @@
+"""The main job: data -> SFT -> ReRe -> test split -> result.json and report.html.
+
+Each stage leaves a checkpoint, so a stopped run goes on where it was.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, set_seed
+from transformers.utils.logging import disable_progress_bar
+
+from agents.evaluation import evaluate
+from agents.experiment.agent import train_agent
+from agents.experiment.final import finish
+from agents.experiment.flags import choose
+from agents.language_model import LanguageModel, context_length
+from agents.lm_recommender import LMRecommender, final_search
+from agents.policy import Backbone, load_backbone
+from agents.policy.context import count_long_prompts, fit_prompts
+from agents.policy.device import checkpoint_activations
+from agents.policy.lora import add_lora
+from agents.registry import find_algorithm
+from agents.rewards.names import parse_reward
+from agents.rewards.parts import RewardParts
+from agents.runs.config import TrainConfig
+from agents.runs.folder import Progress, RunFolder
+from agents.runs.presets import Preset
+from agents.training.budgeted import as_algorithm
+from agents.training.fit import fit
+from agents.training.learners import ReReLearner, SFTLearner
+from rere_env.data import Dataset
+from rere_env.data.known import load_data
+from rere_env.task import Task
+from rere_env.types import Batch
+
+__all__ = ["make_accelerator", "resume", "train"]
+
+
+def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None = None) -> Path:
+    """Run the main job from the start; return the run's folder."""
+    dataset = load_data(config.data, config.history_length)
+    _check_split(dataset, config.train_split)
+    parse_reward(config.reward)
+    info = find_algorithm(config.algorithm)
+    if info.kind == "agent":
+        return train_agent(config, as_algorithm(info), dataset, runs_dir, name)
+    disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
+    choose(config, config.numbers().group_size)
+    accelerator = make_accelerator(config)  # what is impossible fails before anything is written
+    backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
+    num_truncated = _count_long_prompts(config, dataset, backbone)
+    [name] = broadcast_object_list([name or config.default_name()])  # one clock for all processes
+    if accelerator.is_main_process:
+        RunFolder.create(runs_dir, name, asdict(config))
+    accelerator.wait_for_everyone()
+    run = RunFolder.open(runs_dir / name)
+    return _Experiment(config, dataset, run, Progress(), num_truncated).go(backbone)
+
+
+def resume(path: Path) -> Path:
+    """Continue a stopped run from its last saved state; on the CPU bit for bit."""
+    disable_progress_bar()
+    run = RunFolder.open(path)
+    config = TrainConfig(**run.read_config())
+    if find_algorithm(config.algorithm).kind == "agent":
+        raise ValueError(
+            f"{path} cannot be continued: {config.algorithm!r} keeps no checkpoints; train anew."
+        )
+    dataset = load_data(config.data, config.history_length)
+    backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
+    num_truncated = _count_long_prompts(config, dataset, backbone)
+    progress = run.load_progress() or Progress()
+    return _Experiment(config, dataset, run, progress, num_truncated).go(backbone)
+
+
+def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Accelerator:
+    """Return the engine for a device and precision.
+
+    Raises:
+        ValueError: `cuda` was asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            '`device` (="cuda") needs a CUDA device, and torch sees none; use --device cpu.'
+        )
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        log_with=None if project_dir is None else "tensorboard",
+        project_dir=project_dir,
+    )
+
+
+@dataclass(slots=True)
+class _Experiment:
+    config: TrainConfig
+    dataset: Dataset
+    run: RunFolder
+    progress: Progress
+    num_truncated: dict[str, int]  # prompts cut, by split
+    preset: Preset = field(init=False)
+    accelerator: Accelerator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.preset = self.config.numbers()
+        self.accelerator = make_accelerator(self.config, self.run.path)
+        self.accelerator.init_trackers("tensorboard")
+        set_seed(self.config.seed)
+
+    def go(self, backbone: Backbone) -> Path:
+        """Run what is left of the stages."""
+        if self.progress.stage == "sft":
+            self._sft(backbone)
+            self.progress.next_stage("rl")
+        if self.progress.stage == "rl":
+            self._rl(self._load("sft"))
+            self.progress.next_stage("done")
+            self.run.save_progress(self.progress, lambda _: None)
+        self.accelerator.end_training()
+        if self.accelerator.is_main_process:
+            last = self._load("rl")
+            task = self._task(last)
+            finish(
+                self.run,
+                task,
+                {
+                    "sft": self._recommender(task, self._load("sft")),
+                    self.config.label(): self._recommender(task, last),
+                },
+                train_examples=self.dataset.splits[self.config.train_split],
+                config=self.config,
+                progress=self.progress,
+                num_truncated=self.num_truncated,
+            )
+        return self.run.path
+
+    def _recommender(self, task: Task, backbone: Backbone) -> LMRecommender:
+        return LMRecommender(
+            task,
+            LanguageModel(backbone.model).to(self.accelerator.device),
+            beam=self.preset.test_beam,
+            support=self.config.support,
+            search=final_search(self.config.support),
+        )
+
+    def _task(self, backbone: Backbone) -> Task:
+        task = _make_task(self.config, self.dataset, backbone)
+        return self._rewarded(task, backbone) if self.progress.stage == "rl" else task
+
+    def _rewarded(self, task: Task, backbone: Backbone) -> Task:
+        """Make the reward; one process trains what it needs, the others load that."""
+        parts = RewardParts(
+            task=task,
+            backbone=backbone,
+            examples=self._train_examples(task),
+            folder=self.run.path / "rewards",
+            sentence_encoder=self.config.sentence_encoder,
+            seed=self.config.seed,
+            device=self.accelerator.device,
+            progress=self.accelerator.is_main_process,
+        )
+        with self.accelerator.main_process_first():
+            return task.with_reward(parts.make(self.config.reward))
+
+    def _trainable(self, backbone: Backbone) -> Backbone:
+        """Make of a model what is trained: all of it, or an adapter."""
+        if self.config.peft == "lora":
+            add_lora(
+                backbone.model,
+                rank=self.config.lora_rank,
+                alpha=self.config.lora_alpha,
+                seed=self.config.seed,
+            )
+        if self.config.gradient_checkpointing:
+            checkpoint_activations(backbone.model)
+        return backbone
+
+    def _train_examples(self, task: Task) -> Batch:
+        """Return the training examples whose targets may be shown; `finish` counts the others."""
+        examples = self.dataset.splits[self.config.train_split]
+        return examples.take(np.flatnonzero(~task.hides_target(examples)))
+
+    def _sft(self, backbone: Backbone) -> None:
+        task = self._task(backbone)
+        learner = SFTLearner(
+            task,
+            self._train_examples(task),
+            self._trainable(backbone),
+            self.preset.sft,
+            self.accelerator,
+            epochs=self.preset.sft_epochs,
+            batch_size=self.preset.sft_batch_size,
+            max_steps=self.preset.sft_max_steps,
+            max_tokens=self.config.max_tokens,
+            seed=self.config.seed,
+        )
+        self._fit(learner, task, self.preset)
+
+    def _rl(self, backbone: Backbone) -> None:
+        task = self._task(backbone)
+        learner = ReReLearner(
+            task,
+            self._train_examples(task),
+            self._trainable(backbone),
+            self.preset.rl,
+            self.accelerator,
+            config=choose(self.config, self.preset.group_size),
+            num_steps=self.preset.rl_steps,
+            prompts_per_step=self.preset.prompts_per_step,
+            seed=self.config.seed,
+        )
+        self._fit(learner, task, self.preset)
+
+    def _fit(self, learner: SFTLearner | ReReLearner, task: Task, preset: Preset) -> None:
+        settings = preset.sft if isinstance(learner, SFTLearner) else preset.rl
+        validate = self._validator(task, learner.language_model)
+        fit(learner, validate, settings, self.run, self.progress, self.accelerator)
+        self.accelerator.free_memory()
+
+    def _validator(self, task: Task, lm: LanguageModel) -> Callable[[], dict[str, float]]:
+        examples = _fixed_rows(task.split("valid"), self.preset.valid_rows)
+        recommender = LMRecommender(
+            task, lm, beam=self.preset.valid_beam, support=self.config.support
+        )
+
+        def validate() -> dict[str, float]:
+            done = evaluate(
+                recommender, task, examples, ks=(1, 10), progress=False, num_resamples=0
+            )
+            return {
+                f"valid/{name}": done.metrics[name].value
+                for name in ("ndcg@10", "hit_rate@1", "hit_rate@10")
+            }
+
+        return validate
+
+    def _load(self, stage: str) -> Backbone:
+        return load_backbone(str(self.run.best(stage)), self.dataset.catalogue.titles)
+
+
+def _make_task(config: TrainConfig, dataset: Dataset, backbone: Backbone) -> Task:
+    task = backbone.task(dataset, exclude=config.filter())
+    return fit_prompts(task, context_length(backbone.model), config.on_long_prompt)
+
+
+def _count_long_prompts(
+    config: TrainConfig, dataset: Dataset, backbone: Backbone
+) -> dict[str, int]:
+    """Return how many prompts of each split lose items, or raise before anything is trained."""
+    task = _make_task(config, dataset, backbone)
+    splits = dict.fromkeys((config.train_split, "valid", "test"))
+    return {name: count_long_prompts(task, name, dataset.splits[name]) for name in splits}
+
+
+def _fixed_rows(examples: Batch, num_rows: int) -> Batch:
+    """Take the same random rows in every run, in file order."""
+    if num_rows >= len(examples):
+        return examples
+    rows = np.random.default_rng(0).choice(len(examples), num_rows, replace=False)
+    return examples.take(np.sort(rows))
+
+
+def _check_split(dataset: Dataset, name: str) -> None:
+    needed: dict[str, Any] = dict.fromkeys((name, "valid", "test"))
+    for split in needed:
+        if split not in dataset.splits or len(dataset.splits[split]) == 0:
+            raise ValueError(
+                f"training needs a non-empty split {split!r}; the data set {dataset.name!r} has "
+                f"{ {k: len(v) for k, v in dataset.splits.items()} }."
+            )

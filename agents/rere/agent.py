@@ -1,0 +1,227 @@
+"""The agent: rollout -> rewards -> advantages -> loss. The main path, to be read top to bottom."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from agents.language_model import LanguageModel
+from agents.policy.device import TokenBudget
+from agents.policy.lora import has_lora
+from agents.rere.config import ReReConfig
+from agents.rere.gradients import GroupGradients
+from agents.rere.groups import Groups, joined, judge, rollout_metrics
+from agents.rere.repair import inject_targets
+from agents.trees import TorchTrie
+from agents.trees.pack import parts_of_similar_length
+from agents.types import Candidates
+from rere_env.task import Task
+from rere_env.types import Batch, IntArray
+
+__all__ = ["MorePrompts", "ReReAgent", "ReReConfig"]
+
+MorePrompts = Callable[[int], Batch]
+"""`refill -> examples`: as many as a step has, others for every refill of it."""
+
+
+class ReReAgent:
+    """A policy, its frozen reference and one optimiser step at a time."""
+
+    def __init__(
+        self,
+        task: Task,
+        policy: LanguageModel,
+        reference: LanguageModel | None,
+        config: ReReConfig,
+        accelerator: Accelerator,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """Keep the parts; `policy` may be wrapped by `accelerator.prepare`.
+
+        Args:
+            task: Catalogue, prompts and reward.
+            policy: What learns.
+            reference: What the KL anchors to, its gradients are switched off; None: the policy
+                with its LoRA adapter switched off.
+            config: The choices.
+            accelerator: Device, precision and processes.
+            seed: Of the samplers; what they draw in a step depends on it and the step alone.
+
+        Raises:
+            ValueError: The adapter's reference is to be synced, or there is no adapter.
+        """
+        if reference is None and not has_lora(accelerator.unwrap_model(policy).model):
+            raise ValueError("`reference` (=None) needs a policy with a LoRA adapter; pass a copy.")
+        if reference is None and config.reference_sync_steps is not None:
+            raise ValueError(
+                f"`reference_sync_steps` (={config.reference_sync_steps}) cannot sync `reference` "
+                "(=None): the policy with its adapter switched off never changes; use "
+                "reference_sync_steps=None, or pass a copy of the policy as the reference."
+            )
+        self.task = task
+        self.policy = policy
+        self.reference = reference if reference is None else reference.requires_grad_(False).eval()
+        self.config = config
+        self.accelerator = accelerator
+        self.trie = TorchTrie.build(task.trie, task.title_tokens, accelerator.device)
+        self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
+        self.rollout_budget = TokenBudget(config.max_rollout_tokens, accelerator.num_processes)
+        self._seed = seed
+        self._generator = torch.Generator(accelerator.device)
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The policy without wrappers, in eval mode."""
+        lm: LanguageModel = self.accelerator.unwrap_model(self.policy).eval()
+        return lm
+
+    def rollout(
+        self,
+        prompts: Sequence[Sequence[int]],
+        hidden: Sequence[IntArray] | None = None,
+        targets: IntArray | None = None,
+    ) -> Candidates:
+        """Let the policy write G titles for each prompt, best first, none of the hidden ones."""
+        lm, lengths = self.language_model, np.array([len(prompt) for prompt in prompts])
+
+        def write(rows: IntArray) -> Candidates:
+            return self.config.sampler(
+                lm,
+                self.trie,
+                [prompts[row] for row in rows],
+                self.config.group_size,
+                support=self.config.support,
+                hidden=None if hidden is None else [hidden[row] for row in rows],
+                targets=None if targets is None else targets[rows],
+                generator=self._generator,
+            )
+
+        needed = int(lengths.max()) * len(lengths)
+
+        def write_all(max_tokens: int) -> Candidates:
+            if needed <= max_tokens:
+                return write(np.arange(len(lengths)))
+            parts = parts_of_similar_length(lengths, max_tokens)
+            order = np.argsort(np.concatenate(parts))
+            return Candidates.joined([write(part) for part in parts]).take(order)
+
+        with self.accelerator.autocast():
+            return self.rollout_budget.run(write_all, needed)
+
+    def update(
+        self,
+        batch: Batch,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        more: MorePrompts | None = None,
+    ) -> dict[str, float]:
+        """Roll out B prompts and learn from them; return what happened.
+
+        A step in which no group carries signal leaves the weights as they are.
+
+        Args:
+            batch: B examples.
+            optimizer: Of the policy.
+            step: Counts from 0.
+            more: New examples, where `max_refills` asks for them.
+        """
+        process = self.accelerator.process_index
+        draws = np.random.SeedSequence([self._seed, step, process]).generate_state(1, np.uint64)
+        self._generator.manual_seed(int(draws[0] >> np.uint64(1)))
+        groups, metrics = self._groups(batch)
+        if self.config.max_refills:
+            if more is None:
+                raise ValueError("`max_refills` needs `more`: new prompts to refill from.")
+            groups, metrics["rollout/refills"] = self._refill(groups, more)
+        learns = groups.with_signal()
+        num_with_signal = self._sum_over_processes(len(learns))
+        metrics["rollout/updated"] = float(num_with_signal > 0)
+        if num_with_signal > 0:
+            if self.config.kl_groups == "all":
+                learns = np.arange(len(groups.prompts))
+            # Every process joins the reduction, one without signal with a gradient of 0.
+            rows, weight = (learns, 1.0) if len(learns) else (np.arange(1), 0.0)
+            metrics |= self._learn(groups.take(rows), weight, optimizer)
+        self._sync_reference(step)
+        return metrics
+
+    def _groups(self, batch: Batch) -> tuple[Groups, dict[str, float]]:
+        """Write candidates for some examples and pay them."""
+        prompts = [self.task.prompt(example.history) for example in batch]
+        filtered, config = self.task.hidden(batch), self.config
+        hidden = None if filtered is None else filtered.lists()
+        found = self.rollout(prompts, hidden, batch.target_title)
+        groups = judge(self.task, prompts, found, batch, config.advantage, hidden, config.support)
+        metrics = rollout_metrics(self.task, found, batch, groups)
+        if config.repair_weight:
+            groups = inject_targets(
+                self.task,
+                self.language_model,
+                self.trie,
+                found,
+                groups,
+                batch,
+                advantage=config.advantage,
+                support=config.support,
+                weight=config.repair_weight,
+            )
+        return groups, metrics
+
+    def _refill(self, groups: Groups, more: MorePrompts) -> tuple[Groups, int]:
+        """Replace groups without signal by those with signal of new prompts."""
+        size, alive = len(groups.prompts), groups.take(groups.with_signal())
+        for refill in range(self.config.max_refills):
+            if len(alive.prompts) >= size:
+                return alive.take(range(size)).as_step(), refill
+            new, _ = self._groups(more(refill))
+            alive = joined([alive, new.take(new.with_signal())])
+        dead = groups.take(groups.without_signal())
+        return joined([alive, dead]).take(range(size)).as_step(), self.config.max_refills
+
+    def _learn(
+        self, groups: Groups, weight: float, optimizer: torch.optim.Optimizer
+    ) -> dict[str, float]:
+        """Make the optimiser steps on the groups of one rollout; return means over them."""
+        self.policy.train()
+        gradients = GroupGradients(
+            self.task,
+            self.policy,
+            self.reference,
+            self.config.loss,
+            self.config.support,
+            self.accelerator,
+            groups,
+            weight,
+        )
+
+        def gradient(max_tokens: int) -> dict[str, Tensor]:
+            optimizer.zero_grad()
+            return gradients.add(max_tokens)
+
+        steps = []
+        for _ in range(self.config.inner_steps):
+            terms = self.budget.run(gradient, gradients.num_tokens)
+            terms["loss/grad_norm"] = self.accelerator.clip_grad_norm_(
+                self.policy.parameters(), self.config.max_grad_norm
+            )
+            optimizer.step()
+            gradients.next_inner_step()
+            steps.append(terms)
+        return {name: float(sum(float(t[name]) for t in steps)) / len(steps) for name in steps[0]}
+
+    @torch.no_grad()
+    def _sync_reference(self, step: int) -> None:
+        """Reference <- mix * policy + (1 - mix) * reference, whenever it is due."""
+        every = self.config.reference_sync_steps
+        if self.reference is None or every is None or (step + 1) % every:
+            return
+        policy = self.accelerator.unwrap_model(self.policy)
+        for ours, theirs in zip(policy.parameters(), self.reference.parameters(), strict=True):
+            theirs.lerp_(ours.to(theirs), self.config.reference_mix)
+
+    def _sum_over_processes(self, count: int) -> int:
+        total = torch.tensor(count, device=self.accelerator.device)
+        return int(self.accelerator.reduce(total, "sum"))

@@ -1,0 +1,184 @@
+"""The gradient of a loss over the groups of a step, added up in parts that fit into memory."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from agents.language_model import LanguageModel
+from agents.language_model.segments import segment_sum
+from agents.policy.lora import switched_off
+from agents.rere.groups import Groups
+from agents.scoring import GroupScores, exact_kl, score_groups
+from agents.trees.groups import GroupTrees, group_sizes, num_kept, plan_groups
+from agents.trees.pack import parts_of_similar_length
+from agents.types import Loss, LossInputs, Support
+from rere_env.task import Task
+
+__all__ = ["GroupGradients"]
+
+PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+"""Of |log policy - log reference|, over the kept tokens of a step."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Some groups, and what inner steps do not change.
+
+    Attributes:
+        groups: The groups.
+        plan: How they are laid out.
+        reference: Their scores under the reference.
+    """
+
+    groups: Groups
+    plan: GroupTrees
+    reference: GroupScores
+
+
+class GroupGradients:
+    """Of the groups of one step, again for each of its inner steps."""
+
+    def __init__(
+        self,
+        task: Task,
+        policy: torch.nn.Module,
+        reference: LanguageModel | None,
+        loss: Loss,
+        support: Support,
+        accelerator: Accelerator,
+        groups: Groups,
+        weight: float = 1.0,
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            task: The catalogue.
+            policy: A `LanguageModel`, possibly wrapped by `accelerator.prepare`.
+            reference: None: the policy with its adapter switched off.
+            loss: What is differentiated.
+            support: Over what the policy is normalised.
+            accelerator: Device, precision and processes.
+            groups: What was written and paid.
+            weight: Of the loss; 0 where a process only joins the reduction.
+        """
+        self._task, self._policy, self._reference = task, policy, reference
+        self._loss, self._support, self._accelerator = loss, support, accelerator
+        self._groups, self._weight = groups, weight
+        self._parts: dict[tuple[int, ...], _Part] = {}
+        width = int(num_kept(task.trie, groups.titles, support, groups.hidden).max())
+        shape = (*groups.titles.shape, max(width, 1))
+        self._old = torch.zeros(shape, device=accelerator.device)
+        self._is_first = True
+        self._sizes = group_sizes(task.trie, groups.prompts, groups.titles, support, groups.hidden)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tree tokens of a pass that would hold all groups."""
+        return len(self._sizes) * int(self._sizes.max())
+
+    def add(self, max_tokens: int) -> dict[str, Tensor]:
+        """Add the gradient of every part to the policy's; return the loss and what it measures.
+
+        Args:
+            max_tokens: Tree tokens a forward-backward pass may hold.
+        """
+        parts = parts_of_similar_length(self._sizes, max_tokens)
+        used = {tuple(rows.tolist()) for rows in parts}
+        self._parts = {rows: part for rows, part in self._parts.items() if rows in used}
+        sums: dict[str, Tensor] = {}
+        log_ratios, entropies = [], []
+        for i, rows in enumerate(parts):
+            is_last = i == len(parts) - 1
+            with nullcontext() if is_last else self._accelerator.no_sync(self._policy):
+                inputs, entropy = self._inputs(rows.tolist())
+                loss, terms = self._loss(inputs)
+                self._accelerator.backward(self._weight * loss)
+            for name, value in {**terms, "loss/total": loss.detach()}.items():
+                sums[name] = sums[name] + value if name in sums else value
+            log_ratio = (inputs.logprobs.detach() - inputs.ref_logprobs).abs()
+            log_ratios.append(log_ratio[inputs.mask])
+            entropies.append(entropy)
+        return sums | _spread(log_ratios) | _mean("policy/entropy", entropies)
+
+    def next_inner_step(self) -> None:
+        """From here on the policy is no longer the one that wrote the groups."""
+        self._is_first = False
+
+    def _inputs(self, rows: list[int]) -> tuple[LossInputs, Tensor]:
+        """Score some groups under reference and policy; return the entropies of decisions too."""
+        part, device = self._part(rows), self._accelerator.device
+        with self._accelerator.autocast():
+            policy = score_groups(self._policy, part.plan, device)
+        groups, width = part.groups, policy.logprobs.shape[-1]
+        if self._is_first:
+            self._old[rows, :, :width] = policy.logprobs.detach()
+        inputs = LossInputs(
+            logprobs=policy.logprobs,
+            old_logprobs=self._old[rows, :, :width],
+            ref_logprobs=part.reference.logprobs,
+            mask=policy.mask,
+            advantages=groups.advantages.to(device),
+            rewards=groups.rewards.to(device),
+            is_target=groups.is_target.to(device),
+            totals=groups.totals,
+            exact_kl=exact_kl(policy, part.reference),
+        )
+        return inputs, _entropies(policy)
+
+    def _part(self, rows: list[int]) -> _Part:
+        """Return some groups with what inner steps share."""
+        key = tuple(rows)
+        if key not in self._parts:
+            groups = self._groups.take(rows)
+            plan = plan_groups(
+                self._task.trie,
+                self._task.title_tokens,
+                groups.prompts,
+                groups.titles,
+                self._support,
+                groups.hidden,
+            )
+            self._parts[key] = _Part(groups, plan, self._reference_scores(plan))
+        return self._parts[key]
+
+    @torch.no_grad()
+    def _reference_scores(self, plan: GroupTrees) -> GroupScores:
+        # A context of its own: autocast keeps cast weights, and these are cast without gradient.
+        with self._accelerator.autocast():
+            if self._reference is not None:
+                return score_groups(self._reference, plan, self._accelerator.device)
+            lm = self._accelerator.unwrap_model(self._policy)
+            training = lm.training
+            with switched_off(lm.eval().model):
+                scores = score_groups(lm, plan, self._accelerator.device)
+            lm.train(training)
+            return scores
+
+
+@torch.no_grad()
+def _entropies(scores: GroupScores) -> Tensor:
+    """Return the entropy of every decision [M]; none under `support="vocabulary"`."""
+    if scores.legal is None:
+        return scores.logprobs.new_zeros(0)
+    legal = scores.legal.detach()
+    return segment_sum(-legal.exp() * legal, scores.owner, scores.num_slots)
+
+
+def _spread(values: Sequence[Tensor]) -> dict[str, Tensor]:
+    every = torch.cat(list(values)).float()
+    if len(every) == 0:
+        return {}
+    ordered = every.sort().values
+    return {
+        f"ratio/log_{name}": ordered[round(share * (len(ordered) - 1))]
+        for name, share in PERCENTILES.items()
+    }
+
+
+def _mean(name: str, values: Sequence[Tensor]) -> dict[str, Tensor]:
+    every = torch.cat(list(values))
+    return {name: every.mean()} if len(every) else {}

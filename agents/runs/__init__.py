@@ -1,0 +1,1 @@
+"""What a run was asked for, and the folder that it leaves. Loads no torch."""

@@ -1,0 +1,122 @@
+"""What a run was asked for: the flags of `rere train` as a value, written to config.json."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from agents.runs.presets import Preset, PresetName, choose_preset
+from agents.types import AdvantageName, OnLongPrompt, SamplerName, Support
+from rere_env.data.known import GAMES
+from rere_env.filters import Filter, find_filter
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What to train on what.
+
+    Attributes:
+        data: `games` (built in), a folder, or the name of a data set in $RERE_DATA.
+        train_split: The split to learn from.
+        model: `scratch:nano|tiny|small|base`, a folder with a Hugging Face causal LM, or a hub id.
+        preset: `default` or `smoke` (every stage in under a minute).
+        device: Where to compute.
+        precision: `bf16` is for GPUs.
+        seed: Of weights and data order.
+        support: What the policy's probabilities are normalised over.
+        algorithm: A name that `rere algorithms` lists, or `module:name` of your own.
+        sampler: What writes the candidates; default: the algorithm's choice, as for the five below.
+        advantage: What a candidate is worth against the others.
+        inner_steps: Optimiser steps on one rollout; ratios differ from 1 from the second on.
+        max_refills: How often groups without signal are replaced by those of new prompts.
+        repair_weight: Groups without signal get their target, and this share of the advantages
+            that follow; 0: they stay as they are.
+        kl_groups: Groups that get the KL: those with `signal`, or `all` as released.
+        reward: A sum of `rere`, `hit`, `rank`, `rank_literal`, `semantic`, `collaborative`,
+            `collaborative_softmax` and `collaborative_min_max`, such as `rere+0.1*semantic`.
+        sentence_encoder: A Hugging Face folder or hub id that gives titles their meaning in
+            `semantic`; default: the token embeddings of the policy that RL starts from.
+        sft_epochs: Overrides the preset; 0 starts RL from the model as it is.
+        rl_steps: Overrides the preset.
+        prompts_per_step: Overrides the preset.
+        group_size: Overrides the preset.
+        sft_learning_rate: Overrides the preset.
+        rl_learning_rate: Overrides the preset.
+        kl_weight: Weight of the KL to the reference policy, where the algorithm has one.
+        train_seconds: Of an agent that is no language model: how long it trains.
+        train_steps: Likewise, in steps of the environment.
+        exclude: `history` never shows a user a title that she has had; as in the paper, `none`.
+        history_length: Items of a history; longer ones in a file are an error.
+        on_long_prompt: What happens to a prompt that leaves the model no room for a title:
+            `error`, or `truncate` to its newest items, counted in metrics and result.
+        max_tokens: Tokens that a forward-backward pass may hold; halved once if memory runs out.
+        gradient_checkpointing: Save memory, and compute activations twice.
+        peft: `lora` trains a small adapter; without it the policy is its own reference.
+        lora_rank: Rank of the adapter.
+        lora_alpha: The adapter's output is scaled by lora_alpha / lora_rank.
+    """
+
+    data: str = GAMES
+    train_split: str = "train"
+    model: str = "scratch:tiny"
+    preset: PresetName = "default"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    support: Support = "catalogue"
+    algorithm: str = "rere"
+    sampler: SamplerName | None = None
+    advantage: AdvantageName | None = None
+    inner_steps: int | None = None
+    max_refills: int | None = None
+    repair_weight: float | None = None
+    kl_groups: Literal["signal", "all"] | None = None
+    reward: str = "rere"
+    sentence_encoder: str | None = None
+    sft_epochs: int | None = None
+    rl_steps: int | None = None
+    prompts_per_step: int | None = None
+    group_size: int | None = None
+    sft_learning_rate: float | None = None
+    rl_learning_rate: float | None = None
+    kl_weight: float | None = None
+    train_seconds: float | None = None
+    train_steps: int | None = None
+    exclude: Literal["none", "history"] = "none"
+    history_length: int = 10
+    on_long_prompt: OnLongPrompt = "error"
+    max_tokens: int = 16_384
+    gradient_checkpointing: bool = False
+    peft: Literal["none", "lora"] = "none"
+    lora_rank: int = 16
+    lora_alpha: int = 32
+
+    def filter(self) -> Filter | None:
+        """Return what hides titles, None for nothing."""
+        return None if self.exclude == "none" else find_filter(self.exclude)
+
+    def numbers(self) -> Preset:
+        """Return the preset with this run's overrides."""
+        return choose_preset(
+            self.preset,
+            from_scratch=self.model.startswith("scratch:"),
+            sft_epochs=self.sft_epochs,
+            rl_steps=self.rl_steps,
+            prompts_per_step=self.prompts_per_step,
+            group_size=self.group_size,
+            sft_learning_rate=self.sft_learning_rate,
+            rl_learning_rate=self.rl_learning_rate,
+        )
+
+    def default_name(self) -> str:
+        """Return a run name that says what and when."""
+        data = Path(self.data).resolve().name if self.data != GAMES else GAMES
+        model = Path(self.model).name.replace("scratch:", "scratch-")
+        parts = [data, model] if self.algorithm == "rere" else [data, model, self.label()]
+        return "-".join([*parts, f"s{self.seed}", f"{datetime.now():%Y%m%d-%H%M%S}"])
+
+    def label(self) -> str:
+        """Return what the algorithm is called in tables: without its module."""
+        return self.algorithm.rpartition(":")[2]

@@ -1,0 +1,71 @@
+"""Supervised warm start: cross-entropy over the whole vocabulary on title tokens and EOS.
+
+The windows of one user are read as one tree (`agents.trees.users`).
+"""
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.language_model import LanguageModel
+from agents.policy.device import TokenBudget
+from agents.trees.tensors import NextTokens, TreeTensors
+from agents.trees.users import SFTBatch, plan_users
+from rere_env.task import Task
+from rere_env.types import Batch
+
+__all__ = ["sft_loss", "sft_update"]
+
+
+def sft_loss(lm: torch.nn.Module, planned: SFTBatch, device: torch.device) -> Tensor:
+    """Return the mean cross-entropy a token; the logits are never held all at once."""
+
+    def move(array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    slots = move(planned.slots + planned.row * planned.trees.tokens.shape[1])
+    tokens = NextTokens(owner=torch.arange(len(slots), device=device), token=move(planned.tokens))
+    logprobs: Tensor = lm(TreeTensors(planned.trees, device), slots, tokens, "vocabulary")
+    return -logprobs.mean()
+
+
+def sft_update(
+    task: Task,
+    lm: LanguageModel,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    *,
+    max_grad_norm: float,
+    budget: TokenBudget,
+) -> dict[str, float]:
+    """Make one optimiser step on a batch, in parts that the budget allows."""
+    planned = plan_users(task, batch)
+    lm.train()
+
+    def gradient(max_tokens: int) -> Tensor:
+        optimizer.zero_grad()
+        parts = planned.parts(max_tokens)
+        total = torch.zeros((), device=accelerator.device)
+        for i, part in enumerate(parts):
+            with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(lm):
+                share = len(part.tokens) / len(planned.tokens)
+                with accelerator.autocast():
+                    loss = sft_loss(lm, part, accelerator.device) * share
+                accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    total = budget.run(gradient)
+    norm = accelerator.clip_grad_norm_(lm.parameters(), max_grad_norm)
+    optimizer.step()
+    return {
+        "loss/total": float(total),
+        "loss/grad_norm": float(norm),
+        "sft/tokens": float(len(planned.tokens)),
+        "sft/tokens_read": float(planned.trees.sizes.sum()),
+    }

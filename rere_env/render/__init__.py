@@ -1,0 +1,1 @@
+"""What there is to see of a row, and the forms it is shown in."""

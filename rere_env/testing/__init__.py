@@ -1,0 +1,22 @@
+"""Checks to run on a recommender, or a stack, of your own."""
+
+from rere_env.testing.episodes import (
+    Episode,
+    EpisodeSource,
+    Moment,
+    Policy,
+    check_same_episodes,
+    hashed_policy,
+)
+from rere_env.testing.recommenders import check_recommender, some_examples
+
+__all__ = [
+    "Episode",
+    "EpisodeSource",
+    "Moment",
+    "Policy",
+    "check_recommender",
+    "check_same_episodes",
+    "hashed_policy",
+    "some_examples",
+]

@@ -1,0 +1,70 @@
+"""From flags to choices."""
+
+import pytest
+
+from agents.advantages import leave_one_out
+from agents.algorithms import gspo, rere
+from agents.experiment.flags import ADVANTAGES, SAMPLERS, choose
+from agents.runs.config import TrainConfig
+from agents.search import radix_search
+
+
+def test_without_flags_it_is_the_algorithm():
+    """Group size and support are the run's."""
+    chosen = choose(TrainConfig(algorithm="gspo"), 8)
+    assert (chosen.group_size, chosen.inner_steps) == (8, gspo().inner_steps)
+    assert chosen.sampler is gspo().sampler
+    assert chosen.advantage is gspo().advantage
+    assert chosen.reference_sync_steps == rere().reference_sync_steps
+
+
+def test_flags_replace_choices():
+    """Each on its own."""
+    config = TrainConfig(
+        algorithm="rere",
+        sampler="radix",
+        advantage="leave_one_out",
+        inner_steps=3,
+        max_refills=2,
+        repair_weight=0.1,
+        kl_groups="all",
+    )
+    chosen = choose(config, 4)
+    assert chosen.sampler is radix_search
+    assert chosen.advantage is leave_one_out
+    assert (chosen.inner_steps, chosen.max_refills) == (3, 2)
+    assert (chosen.repair_weight, chosen.kl_groups) == (0.1, "all")
+
+
+def test_zero_is_a_choice():
+    """It is not mistaken for a flag that was not given."""
+    assert choose(TrainConfig(algorithm="dapo", max_refills=0), 4).max_refills == 0
+
+
+def test_an_adapters_reference_stays():
+    """Under LoRA nothing can be synced."""
+    assert choose(TrainConfig(peft="lora"), 4).reference_sync_steps is None
+
+
+def test_a_kl_where_there_is_none_is_refused():
+    """DPO's reference has another weight."""
+    assert choose(TrainConfig(algorithm="rere", kl_weight=0.0), 4)
+    with pytest.raises(ValueError, match=r"`kl_weight` .* is no option of 'dpo'"):
+        choose(TrainConfig(algorithm="dpo", kl_weight=0.1), 4)
+
+
+def test_agents_have_no_such_choices():
+    """They train no language model."""
+    config = TrainConfig(algorithm="examples.your_algorithm:MonteCarlo")
+    with pytest.raises(ValueError, match="trains no language model"):
+        choose(config, 4)
+
+
+def test_every_name_has_a_function():
+    """The names of the flags are those of the tables."""
+    from typing import get_args
+
+    from agents.types import AdvantageName, SamplerName
+
+    assert set(SAMPLERS) == set(get_args(SamplerName))
+    assert set(ADVANTAGES) == set(get_args(AdvantageName))
