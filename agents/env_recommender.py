@@ -84,8 +84,7 @@ class EnvRecommender:
 
     def _search(self, examples: Batch, k: int) -> Int64:
         trie = self.task.trie
-        hidden = self.task.hidden(examples)
-        shown = ShownTitles(trie, len(examples), None if hidden is None else hidden.lists())
+        shown = ShownTitles(trie, self.task.hidden(examples))
         history = self._history(examples)
         width = self.beam if self.beam == 1 else max(self.beam, k)
         row = np.arange(len(examples))

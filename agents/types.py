@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+from rere_env.prompts import Prompts
 from rere_env.types import IntArray
 
 __all__ = [
@@ -102,26 +103,19 @@ class Sampler(Protocol):
 
     def __call__(
         self,
-        lm: Any,  # noqa: ANN401 - a LanguageModel; its module stands above this one
-        trie: Any,  # noqa: ANN401 - a TorchTrie, likewise
-        prompts: Sequence[Sequence[int]],
+        policy: Any,  # noqa: ANN401 - a `Policy`; its module stands above this one
+        prompts: Prompts,
         group_size: int,
         *,
-        support: Support = "catalogue",
-        hidden: Sequence[IntArray] | None = None,
-        targets: IntArray | None = None,
         generator: "torch.Generator | None" = None,
     ) -> Candidates:
         """Return candidates [B, G], best first.
 
         Args:
-            lm: The policy, in eval mode.
-            trie: The catalogue, on the policy's device.
-            prompts: B prompts of model token ids, of any lengths.
+            policy: What writes, in eval mode.
+            prompts: B prompts; nothing hidden from one is written for it. Samplers that look for
+                the answers find them there.
             group_size: G.
-            support: What the probabilities are normalised over.
-            hidden: B arrays of title ids that each prompt may not be shown.
-            targets: [B] title ids of the answers, for samplers that look for them.
             generator: Source of randomness, on the policy's device; None: torch's own.
         """
         ...

@@ -5,6 +5,7 @@ import pytest
 
 from agents.language_model import LanguageModel
 from agents.lm_recommender import ExactRecommender, LMRecommender
+from agents.policy import Policy
 from agents.search import beam_search
 
 
@@ -13,9 +14,9 @@ def test_rows_come_back_in_the_order_of_the_examples(animal_task, lm_of):
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
     batch = animal_task.split("test")
     found = LMRecommender(animal_task, lm, beam=5, batch_size=4).search(batch, 3)
-    trie = LMRecommender(animal_task, lm)._trie
-    for row, example in enumerate(batch):
-        alone = beam_search(lm, trie, [animal_task.prompt(example.history)], 5)
+    policy, prompts = Policy.of(lm, animal_task), animal_task.prompts(batch)
+    for row in range(len(batch)):
+        alone = beam_search(policy, prompts.take([row]), 5)
         assert found.titles[row].tolist() == alone.titles[0, :3].tolist()
         np.testing.assert_allclose(found.logprobs[row], alone.logprobs[0, :3], atol=1e-5)
 
