@@ -9,7 +9,7 @@ from agents.language_model import LanguageModel
 from agents.policy import Policy
 from agents.scoring import score_catalogue
 from agents.scoring.catalogue import check_support
-from agents.search import Search, find_search
+from agents.search import find_search
 from agents.types import Candidates, Support
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, FloatArray
@@ -17,9 +17,9 @@ from rere_env.types import NO_TITLE, Batch, FloatArray
 __all__ = ["ExactRecommender", "LMRecommender", "final_search"]
 
 
-def final_search(support: Support) -> Search:
+def final_search(support: Support) -> str:
     """Return the search that counts at the end: the best titles themselves where that is cheap."""
-    return "exact" if support == "catalogue" else "parity"
+    return "exact" if support == "catalogue" else "beam"
 
 
 class LMRecommender:
@@ -32,7 +32,7 @@ class LMRecommender:
         *,
         beam: int = 50,
         support: Support = "catalogue",
-        search: Search = "parity",
+        search: str = "beam",
         batch_size: int = 64,
     ) -> None:
         """Keep the policy.
@@ -51,7 +51,7 @@ class LMRecommender:
         self.policy = Policy.of(lm, task, support)
         self.beam = beam
         self.batch_size = batch_size
-        self.search_name: Search = search
+        self.search_name = search
         self._search = find_search(search)
 
     @property

@@ -22,7 +22,6 @@ __all__ = [
     "LossInputs",
     "OnLongPrompt",
     "Sampler",
-    "SamplerName",
     "StepTotals",
     "Support",
 ]
@@ -31,18 +30,6 @@ AdvantageName = Literal[
     "group_normalized", "group_centered", "leave_one_out", "batch_centered", "raw", "windowed"
 ]
 """The name of an advantage, as `rere train --advantage` takes it."""
-
-SamplerName = Literal[
-    "beam",
-    "radix",
-    "exact",
-    "sample",
-    "sample_distinct",
-    "sample_unconstrained",
-    "beam_with_target",
-    "sample_with_target",
-]
-"""The name of a sampler, as `rere train --sampler` takes it."""
 
 OnLongPrompt = Literal["error", "truncate"]
 """What happens to a prompt that does not fit: it is refused, or loses its oldest items."""

@@ -13,13 +13,21 @@ from torch.nn import functional
 
 from agents.language_model.segments import segment_log_softmax
 from agents.policy import Policy
+from agents.search.beam import beam_search
 from agents.search.choices import Choices, Sizes, check_group_size
 from agents.search.prompt_tree import PromptTree
 from agents.types import Candidates, Sampler
 from rere_env.prompts import Prompts
 from rere_env.types import NO_TITLE, IntArray
 
-__all__ = ["distinct_first", "sample", "sample_distinct", "with_target"]
+__all__ = [
+    "beam_with_target",
+    "distinct_first",
+    "sample",
+    "sample_distinct",
+    "sample_distinct_with_target",
+    "with_target",
+]
 
 # B prompts, G draws a prompt, E continuations in all.
 
@@ -128,6 +136,12 @@ def with_target(sampler: Sampler) -> Sampler:
 
     return injected
 
+
+beam_with_target = with_target(beam_search)
+"""A beam search whose group always holds the target."""
+
+sample_distinct_with_target = with_target(sample_distinct)
+"""Distinct draws among which the target always is."""
 
 Chooser = Callable[[Choices, Tensor], Tensor]
 """`(choices, slot [B, G]) -> [B, G]`, the place among the E of what each walker takes."""

@@ -53,7 +53,7 @@ def test_any_search_can_be_chosen(animal_task, lm_of):
     batch = animal_task.split("test")
     exact = ExactRecommender(animal_task, lm)
     expected = exact.recommend(batch, 8)
-    for search in ("parity", "radix", "exact"):
+    for search in ("beam", "radix", "exact"):
         recommender = LMRecommender(animal_task, lm, beam=8, search=search)
         assert recommender.recommend(batch, 8).tolist() == expected.tolist()
         assert recommender.exact().recommend(batch, 5).tolist() == expected[:, :5].tolist()
@@ -70,7 +70,7 @@ def test_an_exact_search_is_as_wide_as_asked(animal_task, lm_of):
     assert found.certified.all()
 
 
-@pytest.mark.parametrize("search", ["parity", "radix", "exact"])
+@pytest.mark.parametrize("search", ["beam", "radix", "exact"])
 def test_hidden_titles_are_not_recommended(search, animal_task, lm_of):
     """Nothing of the history, whatever the batch; the list is padded where too few are left."""
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)

@@ -10,9 +10,11 @@ from agents.language_model import LanguageModel
 from agents.policy import Policy
 from agents.scoring import title_logprobs
 from agents.search import (
+    SAMPLERS,
     SEARCHES,
     beam_search,
     exact_search,
+    find_sampler,
     find_search,
     radix_search,
     sample,
@@ -28,8 +30,8 @@ from rere_env.prompts import Prompts
 from rere_env.trie import Trie
 
 SUPPORTS = ("catalogue", "vocabulary")
-SAMPLERS = {
-    "parity": beam_search,
+CHECKED = {
+    "beam": beam_search,
     "radix": radix_search,
     "exact": exact_search,
     "sample": sample,
@@ -37,8 +39,8 @@ SAMPLERS = {
     "with_target": with_target(radix_search),
 }
 
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-CONSTRAINED = {name: search for name, search in SEARCHES.items() if name != "unconstrained"}
+every_sampler = pytest.mark.parametrize("sampler", CHECKED.values(), ids=CHECKED)
+CONSTRAINED = {name: find_search(name) for name in SEARCHES if name != "unconstrained"}
 every_search = pytest.mark.parametrize("search", CONSTRAINED.values(), ids=CONSTRAINED)
 each_support = pytest.mark.parametrize("support", SUPPORTS)
 
@@ -248,9 +250,25 @@ def test_search_leaves_no_graph_and_the_same_weights(sampler: Sampler, lm_of, ma
     assert all(torch.equal(value, before[name]) for name, value in lm.state_dict().items())
 
 
+def test_every_name_of_the_tables_is_a_function():
+    """One function has one name, and one name one function."""
+    for table, find in ((SAMPLERS, find_sampler), (SEARCHES, find_search)):
+        found = {name: find(name) for name in table}
+        assert len({id(function) for function in found.values()}) == len(table)
+        assert all(callable(function) for function in found.values())
+    assert find_sampler("beam") is find_search("beam")
+
+
+def test_a_sampler_is_chosen_by_name():
+    """What is called so, and no other; an old name is refused by a list of the new ones."""
+    assert find_sampler("sample") is sample
+    with pytest.raises(ValueError, match=r"`sampler` \(='sample_with_target'\) must be one of"):
+        find_sampler("sample_with_target")
+
+
 def test_a_search_is_chosen_by_name():
     """Three names; any other is refused."""
-    assert find_search("parity") is beam_search
+    assert find_search("beam") is beam_search
     assert find_search("radix") is radix_search
     assert find_search("exact") is exact_search
     with pytest.raises(ValueError, match=r"`search` \(='best'\)"):
