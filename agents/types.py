@@ -49,6 +49,11 @@ class Candidates:
             where the method cannot tell.
         num_illegal: [B] int64, of the B * G that were written those that are no title; None where
             only titles can be written.
+
+    >>> found = Candidates(titles=np.array([[4, 8], [8, -1]]),
+    ...                    logprobs=np.array([[-1.0, -2.0], [-0.5, -np.inf]], np.float32))
+    >>> found.take(np.array([1])).titles.tolist(), Candidates.joined([found, found]).titles.shape
+    ([[8, -1]], (4, 2))
     """
 
     titles: NDArray[np.int64]
@@ -140,6 +145,18 @@ class LossInputs:
         totals: Of the whole optimiser step, whatever part of it these groups are.
         exact_kl: [B, G, T] KL(policy || reference) over the legal tokens of each decision, with
             gradient; None where it is not known (`support="vocabulary"`).
+
+    One prompt, two titles of one kept token; a loss that is the mean probability of the targets:
+
+    >>> import torch
+    >>> lp = torch.tensor([[[0.5], [0.25]]]).log()  # [B=1, G=2, T=1]
+    >>> inputs = LossInputs(
+    ...     logprobs=lp, old_logprobs=lp, ref_logprobs=lp, mask=lp < 0,
+    ...     advantages=torch.tensor([[1.0, -1.0]]), rewards=torch.tensor([[1.0, 0.0]]),
+    ...     is_target=torch.tensor([[True, False]]),
+    ...     totals=StepTotals(num_groups=1, num_candidates=2, num_tokens=2, longest_title=1))
+    >>> float(inputs.logprobs.sum(-1).exp()[inputs.is_target].mean())
+    0.5
     """
 
     logprobs: "Tensor"

@@ -31,6 +31,18 @@ class Groups:
         num_kept: [B, G] int64, tokens of each title that its log-probability is made of.
         terms: [B] each term of the reward, unweighted, summed over the group.
         totals: Of the whole step, whichever of its groups these are.
+
+    Two prompts with two titles each, of which the first hits:
+
+    >>> from agents.advantages import group_centered
+    >>> from rere_env.worlds import copy_last
+    >>> task = copy_last().task
+    >>> batch = task.split("train").take([0, 1])
+    >>> found = Candidates(titles=np.stack([batch.target_title, batch.target_title + 1], axis=1),
+    ...                    logprobs=np.zeros((2, 2), np.float32))
+    >>> groups = judge(task, task.prompts(batch), found, batch, group_centered)
+    >>> groups.is_target.tolist(), groups.terms["hit"].tolist(), groups.with_signal().tolist()
+    ([[True, False], [True, False]], [1.0, 1.0], [0, 1])
     """
 
     prompts: Prompts

@@ -43,6 +43,16 @@ class GroupTrees:
         place: [B, G, T] which of the M slots each kept token follows, 0 in the padding.
         chosen: [B, G, T] which of the E tokens it is, 0 in the padding.
         mask: [B, G, T] True on kept tokens.
+
+    One prompt of two tokens; "Star Quest" and "Star Quest 2" of twelve titles. Two tokens of each
+    decide, both at the same two slots: the first word of five, and what follows "Quest" of three.
+    So four nodes are read (the prompt, "Star", "Quest"), and eight tokens are scored:
+
+    >>> from rere_env.worlds import copy_last
+    >>> task = copy_last().task
+    >>> plan = plan_groups(task.trie, task.title_tokens, Prompts([[1, 2]]), np.array([[0, 5]]))
+    >>> plan.trees.sizes.tolist(), len(plan.slots), len(plan.token), plan.place.tolist()
+    ([4], 2, 8, [[[0, 1], [0, 1]]])
     """
 
     support: Support
