@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from rere_env.catalogue import Catalogue
+from rere_env.ragged import offsets, owners
 from rere_env.types import NO_ITEM, Batch, BoolArray, IntArray
 
 __all__ = [
@@ -41,7 +42,7 @@ class Hidden(NamedTuple):
 
     def marks(self, titles: IntArray, num_titles: int) -> BoolArray:
         """Say which of some titles [B, K] are hidden from their example; others are not ids."""
-        row = np.repeat(np.arange(len(titles)), np.diff(self.indptr))
+        row = owners(self.indptr)
         legal = (titles >= 0) & (titles < num_titles)
         cell = np.arange(len(titles))[:, None] * num_titles + np.where(legal, titles, 0)
         marked: BoolArray = np.isin(cell, row * num_titles + self.titles) & legal
@@ -126,7 +127,7 @@ class HideItems:
                 f"`HideItems` got item ids from {flat.min()} to {flat.max()}, but the catalogue "
                 f"has 0..{catalogue.num_items - 1}; use `catalogue.item_id(key)`."
             )
-        row = np.repeat(np.arange(len(batch)), [len(found) for found in items])
+        row = owners(offsets(np.array([len(found) for found in items], np.int64)))
         return _ragged(row, catalogue.item_title[flat], len(batch))
 
 
@@ -145,7 +146,7 @@ class Combined:
     def from_each(self, catalogue: Catalogue, batch: Batch) -> Hidden:
         """Return the union by example."""
         found = [each.from_each(catalogue, batch) for each in self.filters]
-        row = [np.repeat(np.arange(len(batch)), np.diff(hidden.indptr)) for hidden in found]
+        row = [owners(hidden.indptr) for hidden in found]
         empty = np.zeros(0, np.int64)
         return _ragged(
             np.concatenate([*row, empty]),
@@ -180,7 +181,7 @@ def hidden_titles(exclude: Filter, catalogue: Catalogue, batch: Batch) -> Hidden
     """Return all titles that a filter hides from each example."""
     gone = np.unique(exclude.from_all(catalogue))
     own = exclude.from_each(catalogue, batch)
-    row = np.repeat(np.arange(len(batch)), np.diff(own.indptr))
+    row = owners(own.indptr)
     everybody = np.repeat(np.arange(len(batch)), len(gone))
     return _ragged(
         np.concatenate([row, everybody]),

@@ -19,6 +19,7 @@ from agents.search import beam_search
 from agents.trees import Edges, TorchTrie
 from rere_env.dynamics import Dynamics
 from rere_env.dynamics.rows import Allowed, Rules
+from rere_env.ragged import owners
 from rere_env.task import Task
 
 __all__ = ["bench_rollout", "token_loop"]
@@ -128,13 +129,13 @@ class _Policy:
         where = torch.from_numpy(rows).to(self.hidden.device)
         begins = torch.from_numpy(fresh).to(self.hidden.device)[:, None]
         hidden = torch.where(begins, self.root[where], self.hidden[where])
-        counts = np.diff(allowed.indptr)
-        owner = torch.from_numpy(np.repeat(np.arange(len(rows)), counts)).to(hidden.device)
+        row = owners(allowed.indptr)
+        owner = torch.from_numpy(row).to(hidden.device)
         token = torch.from_numpy(self.task.title_tokens.to_model_ids(allowed.tokens))
         first = torch.from_numpy(allowed.indptr[:-1]).to(hidden.device)
         edges = Edges(owner=owner, token=token.to(hidden.device), child=owner, first=first)
         logprobs = self.lm.edge_logprobs(hidden, edges, "catalogue").cpu().numpy()
-        order = np.lexsort((-logprobs, np.repeat(np.arange(len(rows)), counts)))
+        order = np.lexsort((-logprobs, row))
         return allowed.tokens[order[allowed.indptr[:-1]]].astype(np.int64)
 
     def read(

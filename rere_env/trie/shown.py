@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rere_env.catalogue import Catalogue
 from rere_env.filters import Filter
+from rere_env.ragged import offsets, owners
 from rere_env.trie.trie import Trie
 from rere_env.types import Batch, BoolArray, IntArray
 
@@ -49,7 +50,7 @@ class ShownTitles:
     def children(self, row: Int64, node: Int64) -> tuple[Int64, Int64]:
         """Return the legal children of M nodes, ragged: owner [E] and child [E]."""
         children = self._trie.children(node)
-        owner = np.repeat(np.arange(len(node)), np.diff(children.indptr))
+        owner = owners(children.indptr)
         child = children.nodes.astype(np.int64)
         legal = self.num_titles(row[owner], child) > 0
         return owner[legal], child[legal]
@@ -97,7 +98,7 @@ def hidden_leaves(
     gone_before = np.concatenate([[0], np.cumsum(gone)]).astype(np.int32)
     hidden = exclude.from_each(catalogue, batch)
     leaf = trie.title_leaf[hidden.titles]
-    row = np.repeat(np.arange(len(batch)), np.diff(hidden.indptr))[~gone[leaf]]
+    row = owners(hidden.indptr)[~gone[leaf]]
     leaf = leaf[~gone[leaf]]
     count = np.bincount(row, minlength=len(batch))
     target = trie.title_leaf[batch.target_title]
@@ -105,7 +106,7 @@ def hidden_leaves(
     reachable[row[leaf == target[row]]] = False
     return HiddenLeaves(
         remaining=below - (gone_before[trie.hi] - gone_before[trie.lo]),
-        indptr=np.concatenate([[0], np.cumsum(count)]),
+        indptr=offsets(count),
         leaf=leaf,
         reachable=reachable,
         num_shown=trie.num_titles - int(gone.sum()) - count,
