@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rere_env.catalogue import Catalogue
+from rere_env.ragged import offsets, owners, stretches
 from rere_env.types import NO_ITEM, Batch, BoolArray, IntArray
 
 __all__ = [
@@ -53,15 +54,14 @@ class Hidden:
         lists = [np.asarray(found, np.int64).reshape(-1) for found in titles]
         if min((found.min(initial=0) for found in lists), default=0) < 0:
             raise ValueError("hidden titles must be title ids, from 0; leave out `NO_TITLE`.")
-        row = np.repeat(np.arange(len(lists)), [len(found) for found in lists])
+        row = owners(offsets(np.array([len(found) for found in lists], np.int64)))
         return _ragged(row, np.concatenate([*lists, np.zeros(0, np.int64)]), len(lists))
 
     @classmethod
     def joined(cls, parts: Sequence["Hidden"]) -> "Hidden":
         """Return the rows of several, one after the other."""
         counts = np.concatenate([np.diff(part.indptr) for part in parts])
-        indptr = np.concatenate([[0], np.cumsum(counts)])
-        return cls(indptr, np.concatenate([part.titles for part in parts]))
+        return cls(offsets(counts), np.concatenate([part.titles for part in parts]))
 
     @property
     def num_rows(self) -> int:
@@ -71,7 +71,7 @@ class Hidden:
     @property
     def row(self) -> IntArray:
         """[total] which example each title is hidden from."""
-        return np.repeat(np.arange(self.num_rows), np.diff(self.indptr))
+        return owners(self.indptr)
 
     def of(self, row: int) -> IntArray:
         """Return the titles hidden from one example."""
@@ -80,10 +80,8 @@ class Hidden:
     def take(self, rows: Sequence[int] | IntArray) -> "Hidden":
         """Select examples, in the order given."""
         first = self.indptr[:-1][rows]
-        counts = self.indptr[1:][rows] - first
-        indptr = np.concatenate([[0], np.cumsum(counts)])
-        place = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], counts)
-        return Hidden(indptr, self.titles[place])
+        indptr = offsets(self.indptr[1:][rows] - first)
+        return Hidden(indptr, self.titles[stretches(first, indptr)])
 
     def marks(self, titles: IntArray, num_titles: int) -> BoolArray:
         """Say which of some titles [B, K] are hidden from their example; others are not ids."""
@@ -171,7 +169,7 @@ class HideItems:
                 f"`HideItems` got item ids from {flat.min()} to {flat.max()}, but the catalogue "
                 f"has 0..{catalogue.num_items - 1}; use `catalogue.item_id(key)`."
             )
-        row = np.repeat(np.arange(len(batch)), [len(found) for found in items])
+        row = owners(offsets(np.array([len(found) for found in items], np.int64)))
         return _ragged(row, catalogue.item_title[flat], len(batch))
 
 

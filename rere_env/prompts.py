@@ -166,7 +166,7 @@ class _CompactPrompt:
         ids = list(self.start)
         for item in history:
             title = int(self.catalogue.item_title[item])
-            ids += self.tokens.to_model_ids(self.tokens[title]).tolist()
+            ids += self.tokens.model_ids(title).tolist()
         return ids
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.ragged import owners
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray, Recommender
 
@@ -50,7 +51,7 @@ def hide(scores: NDArray[np.float64], task: Task, examples: Batch) -> None:
     """Set to -inf, in place, the scores [B, titles] of what the task's filter hides."""
     hidden = task.hidden(examples)
     if hidden is not None:
-        scores[np.repeat(np.arange(len(scores)), np.diff(hidden.indptr)), hidden.titles] = -np.inf
+        scores[owners(hidden.indptr), hidden.titles] = -np.inf
 
 
 class Filtered:

@@ -20,6 +20,7 @@ from agents.search import beam_search
 from agents.trees import Edges
 from rere_env.dynamics import Dynamics
 from rere_env.dynamics.rows import Allowed, Rules
+from rere_env.ragged import owners
 from rere_env.task import Task
 
 __all__ = ["bench_rollout", "token_loop"]
@@ -129,13 +130,13 @@ class _Policy:
         where = torch.from_numpy(rows).to(self.states.device)
         begins = torch.from_numpy(fresh).to(self.states.device)[:, None]
         states = torch.where(begins, self.root[where], self.states[where])
-        counts = np.diff(allowed.indptr)
-        owner = torch.from_numpy(np.repeat(np.arange(len(rows)), counts)).to(states.device)
+        row = owners(allowed.indptr)
+        owner = torch.from_numpy(row).to(states.device)
         token = torch.from_numpy(self.task.title_tokens.to_model_ids(allowed.tokens))
         first = torch.from_numpy(allowed.indptr[:-1]).to(states.device)
         edges = Edges(owner=owner, token=token.to(states.device), child=owner, first=first)
         logprobs = self.lm.edge_logprobs(states, edges, "catalogue").cpu().numpy()
-        order = np.lexsort((-logprobs, np.repeat(np.arange(len(rows)), counts)))
+        order = np.lexsort((-logprobs, row))
         return allowed.tokens[order[allowed.indptr[:-1]]].astype(np.int64)
 
     def read(

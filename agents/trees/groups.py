@@ -227,8 +227,7 @@ def _grow(trie: Trie, tokens: TitleTokens, prompts: Prompts, row: Int64, node: I
     packed[in_prompt] = np.fromiter((t for prompt in prompts.ids for t in prompt), np.int64)
     packed[in_nodes] = tokens.to_model_ids(trie.tokens[node - 1])
     positions = np.where(in_prompt, column, 0)
-    depth = np.searchsorted(trie.level_first, node, side="right") - 1  # the root's is 0
-    positions[in_nodes] = lengths[row] + depth - 1
+    positions[in_nodes] = lengths[row] + trie.depth(node) - 1
     # The descendants of a node are those up to the end of its interval of leaves.
     ends = np.where(in_prompt, sizes[:, None], column + 1)
     first = np.cumsum(num_nodes) - num_nodes
@@ -241,8 +240,7 @@ def _grow(trie: Trie, tokens: TitleTokens, prompts: Prompts, row: Int64, node: I
 
 def _preorder(trie: Trie, row: Int64, node: Int64) -> Int64:
     """Return keys in whose order parents precede children, siblings ascend, rows stay apart."""
-    order: Int64 = (row * trie.num_titles + trie.lo[node]) * trie.num_nodes + node
-    return order
+    return row * (trie.num_titles * trie.num_nodes) + trie.preorder(node)
 
 
 def _fill(mask: BoolArray, values: Int64) -> Int64:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rere_env.catalogue import Catalogue
 from rere_env.filters import Filter, Hidden
+from rere_env.ragged import offsets, owners
 from rere_env.trie.trie import Trie
 from rere_env.types import Batch, BoolArray
 
@@ -42,7 +43,7 @@ class ShownTitles:
     def children(self, row: Int64, node: Int64) -> tuple[Int64, Int64]:
         """Return the legal children of M nodes, ragged: owner [E] and child [E]."""
         children = self._trie.children(node)
-        owner = np.repeat(np.arange(len(node)), np.diff(children.indptr))
+        owner = owners(children.indptr)
         child = children.nodes.astype(np.int64)
         legal = self.num_titles(row[owner], child) > 0
         return owner[legal], child[legal]
@@ -98,7 +99,7 @@ def hidden_leaves(
     reachable[row[leaf == target[row]]] = False
     return HiddenLeaves(
         remaining=below - (gone_before[trie.hi] - gone_before[trie.lo]),
-        indptr=np.concatenate([[0], np.cumsum(count)]),
+        indptr=offsets(count),
         leaf=leaf,
         reachable=reachable,
         num_shown=trie.num_titles - int(gone.sum()) - count,

@@ -127,7 +127,7 @@ class _Rollout:
         titles = found.titles.ravel().tolist()
         return {
             "prompt_ids": [ids for ids in prompt_ids for _ in range(size)],
-            "completion_ids": [tokens.to_model_ids(tokens[title]).tolist() for title in titles],
+            "completion_ids": [tokens.model_ids(title).tolist() for title in titles],
             "logprobs": [
                 logprobs[kept].tolist()
                 for logprobs, kept in zip(

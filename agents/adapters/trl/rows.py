@@ -49,7 +49,7 @@ def reward_function(task: Task, group_size: int, *, illegal_reward: float = -1.0
         illegal_reward: For what is no title.
     """
     titles_by_ids = {
-        tuple(task.title_tokens.to_model_ids(task.title_tokens[title]).tolist()): title
+        tuple(task.title_tokens.model_ids(title).tolist()): title
         for title in range(task.catalogue.num_titles)
     }
     titles_by_text = _completion_texts(task)

@@ -17,6 +17,7 @@ from agents.trees import Edges, TorchTrie
 from agents.trees.tensors import Continuations
 from agents.types import Support
 from rere_env.catalogue import TitleTokens
+from rere_env.ragged import owners
 from rere_env.trie import Trie
 from rere_env.types import IntArray
 
@@ -136,7 +137,7 @@ class ScoresForGenerate(LogitsProcessor):
             node = follow(self._scores.trie, self._tokens, ids[:, self._prompt_length :])
             rows = np.flatnonzero(node >= 0)
             children = self._scores.trie.children(node[rows])
-            row = np.repeat(rows, np.diff(children.indptr))
+            row = rows[owners(children.indptr)]
             values = self._scores.table[ids[row, 0] - 1, children.nodes]
             replaced = torch.full_like(scores, ILLEGAL)
             column = self._tokens.to_model_ids(children.tokens)

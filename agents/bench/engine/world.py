@@ -132,7 +132,7 @@ class World:
     def completions(self, titles: IntArray) -> list[list[list[int]]]:
         """Return the model's tokens of titles [B, G]."""
         tokens = self.task.title_tokens
-        return [[tokens.to_model_ids(tokens[t]).tolist() for t in row] for row in titles.tolist()]
+        return [[tokens.model_ids(t).tolist() for t in row] for row in titles.tolist()]
 
     def titles_of(self, written: torch.Tensor) -> NDArray[np.int64]:
         """Return the titles [B, G] that `generate` wrote, [B, G, C]; -1 where it is none."""
