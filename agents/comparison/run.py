@@ -17,13 +17,14 @@ from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import load_backbone
 from agents.registry import find_algorithm
+from agents.runs.folder import Stage
 from rere_env.data.known import GAMES, load_data
 from rere_env.games import oracle
 from rere_env.types import Recommender
 
 __all__ = ["BASELINES", "START", "run_cells"]
 
-START = "sft"
+START = Stage.SFT.value
 """The row of the checkpoint that language models start from."""
 
 BASELINES = ("popularity", "co_occurrence", START, "oracle")

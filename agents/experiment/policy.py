@@ -28,7 +28,7 @@ from agents.registry import find_algorithm
 from agents.rewards.names import parse_reward
 from agents.rewards.parts import RewardParts
 from agents.runs.config import TrainConfig
-from agents.runs.folder import Progress, RunFolder
+from agents.runs.folder import Progress, RunFolder, Stage
 from agents.runs.presets import Preset
 from agents.training.budgeted import as_algorithm
 from agents.training.fit import fit
@@ -114,22 +114,22 @@ class _Experiment:
 
     def go(self, backbone: Backbone) -> Path:
         """Run what is left of the stages."""
-        if self.progress.stage == "sft":
+        if self.progress.stage is Stage.SFT:
             self._sft(backbone)
-            self.progress.next_stage("rl")
-        if self.progress.stage == "rl":
-            self._rl(self._load("sft"))
-            self.progress.next_stage("done")
+            self.progress.next_stage(Stage.RL)
+        if self.progress.stage is Stage.RL:
+            self._rl(self._load(Stage.SFT))
+            self.progress.next_stage(Stage.DONE)
             self.run.save_progress(self.progress, lambda _: None)
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
-            last = self._load("rl")
+            last = self._load(Stage.RL)
             task = self._task(last)
             finish(
                 self.run,
                 task,
                 {
-                    "sft": self._recommender(task, self._load("sft")),
+                    Stage.SFT.value: self._recommender(task, self._load(Stage.SFT)),
                     self.config.label(): self._recommender(task, last),
                 },
                 train_examples=self.dataset.splits[self.config.train_split],
@@ -150,7 +150,7 @@ class _Experiment:
 
     def _task(self, backbone: Backbone) -> Task:
         task = _make_task(self.config, self.dataset, backbone)
-        return self._rewarded(task, backbone) if self.progress.stage == "rl" else task
+        return self._rewarded(task, backbone) if self.progress.stage is Stage.RL else task
 
     def _rewarded(self, task: Task, backbone: Backbone) -> Task:
         """Make the reward; one process trains what it needs, the others load that."""
@@ -239,7 +239,7 @@ class _Experiment:
 
         return validate
 
-    def _load(self, stage: str) -> Backbone:
+    def _load(self, stage: Stage) -> Backbone:
         return load_backbone(str(self.run.best(stage)), self.dataset.catalogue.titles)
 
 

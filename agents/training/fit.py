@@ -158,7 +158,7 @@ class _Loop:
     def log(self, measures: dict[str, float], started: float) -> None:
         """Write one line to metrics.jsonl and TensorBoard."""
         seconds = time.perf_counter() - started
-        name = self.progress.stage
+        name = self.progress.stage.value
         self.progress.seconds[name] = self.progress.seconds.get(name, 0.0) + seconds
         if not self.accelerator.is_main_process:
             return
