@@ -29,7 +29,7 @@ from agents.rewards.names import parse_reward
 from agents.rewards.parts import RewardParts
 from agents.runs.config import TrainConfig
 from agents.runs.folder import Progress, RunFolder, Stage
-from agents.runs.presets import Preset
+from agents.runs.numbers import Numbers
 from agents.training.budgeted import as_algorithm
 from agents.training.fit import fit
 from agents.training.learners import ReReLearner, SFTLearner
@@ -103,11 +103,11 @@ class _Experiment:
     run: RunFolder
     progress: Progress
     num_truncated: dict[str, int]  # prompts cut, by split
-    preset: Preset = field(init=False)
+    numbers: Numbers = field(init=False)
     accelerator: Accelerator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.preset = self.config.numbers()
+        self.numbers = self.config.numbers()
         self.accelerator = make_accelerator(self.config, self.run.path)
         self.accelerator.init_trackers("tensorboard")
         set_seed(self.config.seed)
@@ -143,7 +143,7 @@ class _Experiment:
         return LMRecommender(
             task,
             LanguageModel(backbone.model).to(self.accelerator.device),
-            beam=self.preset.test_beam,
+            beam=self.numbers.test_beam,
             support=self.config.support,
             search=final_search(self.config.support),
         )
@@ -191,15 +191,15 @@ class _Experiment:
             task,
             self._train_examples(task),
             self._trainable(backbone),
-            self.preset.sft,
+            self.numbers.sft,
             self.accelerator,
-            epochs=self.preset.sft_epochs,
-            batch_size=self.preset.sft_batch_size,
-            max_steps=self.preset.sft_max_steps,
+            epochs=self.numbers.sft_epochs,
+            batch_size=self.numbers.sft_batch_size,
+            max_steps=self.numbers.sft_max_steps,
             max_tokens=self.config.max_tokens,
             seed=self.config.seed,
         )
-        self._fit(learner, task, self.preset)
+        self._fit(learner, task, self.numbers)
 
     def _rl(self, backbone: Backbone) -> None:
         task = self._task(backbone)
@@ -207,25 +207,25 @@ class _Experiment:
             task,
             self._train_examples(task),
             self._trainable(backbone),
-            self.preset.rl,
+            self.numbers.rl,
             self.accelerator,
-            config=choose(self.config, self.preset.group_size),
-            num_steps=self.preset.rl_steps,
-            prompts_per_step=self.preset.prompts_per_step,
+            config=choose(self.config, self.numbers.group_size),
+            num_steps=self.numbers.rl_steps,
+            prompts_per_step=self.numbers.prompts_per_step,
             seed=self.config.seed,
         )
-        self._fit(learner, task, self.preset)
+        self._fit(learner, task, self.numbers)
 
-    def _fit(self, learner: SFTLearner | ReReLearner, task: Task, preset: Preset) -> None:
-        settings = preset.sft if isinstance(learner, SFTLearner) else preset.rl
+    def _fit(self, learner: SFTLearner | ReReLearner, task: Task, numbers: Numbers) -> None:
+        settings = numbers.sft if isinstance(learner, SFTLearner) else numbers.rl
         validate = self._validator(task, learner.language_model)
         fit(learner, validate, settings, self.run, self.progress, self.accelerator)
         self.accelerator.free_memory()
 
     def _validator(self, task: Task, lm: LanguageModel) -> Callable[[], dict[str, float]]:
-        examples = _fixed_rows(task.split("valid"), self.preset.valid_rows)
+        examples = _fixed_rows(task.split("valid"), self.numbers.valid_rows)
         recommender = LMRecommender(
-            task, lm, beam=self.preset.valid_beam, support=self.config.support
+            task, lm, beam=self.numbers.valid_beam, support=self.config.support
         )
 
         def validate() -> dict[str, float]:

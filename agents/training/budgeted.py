@@ -18,7 +18,7 @@ from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import Backbone, load_backbone
 from agents.registry import Algorithm, AlgorithmInfo
 from agents.rere.config import ReReConfig
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 from agents.training.fit import cosine_schedule
 from agents.training.learners import ReReLearner
 from rere_env.task import Task

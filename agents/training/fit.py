@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from agents.runs.folder import Progress, RunFolder
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 
 __all__ = ["Learner", "StageSettings", "cosine_schedule", "fit"]
 
