@@ -37,8 +37,10 @@ __all__ = [
     "KS",
     "METRICS",
     "Plan",
-    "cell_name",
+    "cell_file",
     "evaluate_row",
+    "read_row",
+    "row_name",
     "run_cell",
     "true_probabilities",
     "write_row",
@@ -82,7 +84,7 @@ class Plan:
 
 
 def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
-    """Train, evaluate, and write `<algorithm>-<seed>.json` and `.npz`."""
+    """Train, evaluate, and write the files of the cell."""
     torch.set_num_threads(1)
     set_seed(seed)
     disable_progress_bar()
@@ -105,13 +107,19 @@ def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
     started = time.perf_counter()
     done = evaluate_row(recommender, task, plan)
     seconds["evaluation_wall_s"] = time.perf_counter() - started
-    about = {"algorithm": asdict(info), "seed": seed, "plan": asdict(plan), "seconds": seconds}
-    write_row(folder, cell_name(algorithm, seed), done, about)
+    about = {"algorithm": asdict(info), "plan": asdict(plan), "seconds": seconds}
+    write_row(folder, algorithm, seed, done, about)
 
 
-def cell_name(algorithm: str, seed: int) -> str:
-    """Return what the files of a cell are called: the algorithm without its module, the seed."""
-    return f"{algorithm.rpartition(':')[2]}-{seed}"
+def row_name(algorithm: str) -> str:
+    """Return what an algorithm is called in files and tables: its name without the module."""
+    return algorithm.rpartition(":")[2]
+
+
+def cell_file(folder: Path, algorithm: str, seed: int | None) -> Path:
+    """Return the JSON file of a cell; None: what is not trained has no seed."""
+    name = row_name(algorithm)
+    return folder / (f"{name}.json" if seed is None else f"{name}-{seed}.json")
 
 
 def evaluate_row(recommender: Recommender, task: Task, plan: Plan) -> Evaluation:
@@ -135,16 +143,21 @@ def true_probabilities(data: str) -> Probabilities | None:
     return oracle().probabilities if data == GAMES else None
 
 
-def write_row(folder: Path, name: str, done: Evaluation, about: dict[str, Any]) -> None:
-    """Write what was measured; the JSON comes last and says that all is there."""
+def write_row(
+    folder: Path, algorithm: str, seed: int | None, done: Evaluation, about: dict[str, Any]
+) -> None:
+    """Write what was measured; the JSON comes last and says that all is there, and whose it is."""
     folder.mkdir(parents=True, exist_ok=True)
+    file = cell_file(folder, algorithm, seed)
     rows = {metric: done.rows[metric] for metric in METRICS if metric in done.rows}
     arrays: dict[str, Any] = {"target_title": done.target_title, **rows}
-    np.savez_compressed(folder / f"{name}.npz", **arrays)
+    np.savez_compressed(file.with_suffix(".npz"), **arrays)
     write_json(
-        folder / f"{name}.json",
+        file,
         about
         | {
+            "name": algorithm,
+            "seed": seed,
             "metrics": {metric: float(values.mean()) for metric, values in rows.items()},
             "illegal_rate": done.illegal_rate,
             "duplicate_rate": done.duplicate_rate,
@@ -152,6 +165,21 @@ def write_row(folder: Path, name: str, done: Evaluation, about: dict[str, Any]) 
             "git_commit": git_commit(),
         },
     )
+
+
+def read_row(file: Path) -> dict[str, Any]:
+    """Return what the JSON of a cell says.
+
+    Raises:
+        ValueError: It does not say whose it is.
+    """
+    row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if "name" not in row:
+        raise ValueError(
+            f"{file} must say by `name` whose cell it is, but was written by an older version; "
+            "choose another --folder."
+        )
+    return row
 
 
 def _train_policy(
