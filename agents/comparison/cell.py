@@ -19,19 +19,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from agents.budget import Budget
 from agents.evaluation import Evaluation, Probabilities, evaluate
-from agents.experiment.flags import choose
 from agents.files import write_json
-from agents.lm_recommender import LMRecommender
-from agents.policy import load_backbone
-from agents.registry import Algorithm, AlgorithmInfo, find_algorithm
+from agents.registry import find_algorithm
 from agents.reporting.provenance import git_commit, package_versions
-from agents.runs.config import TrainConfig
-from agents.training.budgeted import train_policy
-from rere_env.data import Dataset
+from agents.rere.config import ReReConfig
+from agents.training.budgeted import PolicyAlgorithm, as_algorithm
 from rere_env.data.known import GAMES, load_data
 from rere_env.games import oracle
 from rere_env.task import Task
-from rere_env.types import Batch, Recommender
+from rere_env.types import Recommender
 
 __all__ = [
     "KS",
@@ -88,18 +84,12 @@ def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
     torch.set_num_threads(1)
     set_seed(seed)
     disable_progress_bar()
-    dataset = load_data(plan.data)
+    task = Task.build(load_data(plan.data))
     started, cpu_started = time.perf_counter(), time.process_time()
     info = find_algorithm(algorithm)
+    learner = as_algorithm(info, lambda config: _from_start(plan, config, task))
     budget = Budget(seconds=plan.seconds, clock=time.process_time)
-    recommender: Recommender
-    if info.kind == "policy":
-        task, recommender = _train_policy(plan, info, dataset, budget, seed)
-    else:
-        task = Task.build(dataset)
-        loaded = info.load()
-        assert isinstance(loaded, Algorithm)
-        recommender = loaded.train(task, budget, seed=seed)
+    recommender = learner.train(task, budget, seed=seed)
     seconds = {
         "train_wall_s": time.perf_counter() - started,
         "train_cpu_s": time.process_time() - cpu_started,
@@ -182,30 +172,17 @@ def read_row(file: Path) -> dict[str, Any]:
     return row
 
 
-def _train_policy(
-    plan: Plan, info: AlgorithmInfo, dataset: Dataset, budget: Budget, seed: int
-) -> tuple[Task, LMRecommender]:
-    backbone = load_backbone(plan.start, dataset.catalogue.titles)
-    task = backbone.task(dataset)
-    rows = np.random.default_rng(0).permutation(len(task.split("valid")))[: plan.valid_rows]
-    valid = task.split("valid").take(np.sort(rows))
-    config = choose(TrainConfig(algorithm=info.name), plan.group_size)
-    recommender = train_policy(
-        task,
-        backbone,
-        replace(config, group_size=min(plan.group_size, task.catalogue.num_titles)),
-        budget,
-        seed=seed,
+def _from_start(plan: Plan, config: ReReConfig, task: Task) -> PolicyAlgorithm:
+    """Return a policy's choices as an algorithm that starts where all of them start."""
+    group_size = min(plan.group_size, task.catalogue.num_titles)
+    return PolicyAlgorithm(
+        config=replace(config, group_size=group_size),
+        model=plan.start,
+        model_seed=0,
         learning_rate=plan.learning_rate,
         prompts_per_step=plan.prompts_per_step,
-        validate=lambda policy: _ndcg(policy, task, valid),
+        valid_rows=plan.valid_rows,
     )
-    return task, recommender
-
-
-def _ndcg(policy: LMRecommender, task: Task, examples: Batch) -> float:
-    done = evaluate(policy, task, examples, ks=(10,), progress=False, num_resamples=0)
-    return done.metrics["ndcg@10"].value
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from agents.evaluation import evaluate
 from agents.experiment.agent import train_agent
 from agents.experiment.final import finish
 from agents.experiment.flags import choose
@@ -33,6 +32,7 @@ from agents.runs.numbers import Numbers
 from agents.training.budgeted import as_algorithm
 from agents.training.fit import fit
 from agents.training.learners import ReReLearner, SFTLearner
+from agents.training.validation import validate, validation_rows
 from rere_env.data import Dataset
 from rere_env.data.known import load_data
 from rere_env.task import Task
@@ -223,21 +223,11 @@ class _Experiment:
         self.accelerator.free_memory()
 
     def _validator(self, task: Task, lm: LanguageModel) -> Callable[[], dict[str, float]]:
-        examples = _fixed_rows(task.split("valid"), self.numbers.valid_rows)
+        examples = validation_rows(task, self.numbers.valid_rows)
         recommender = LMRecommender(
             task, lm, beam=self.numbers.valid_beam, support=self.config.support
         )
-
-        def validate() -> dict[str, float]:
-            done = evaluate(
-                recommender, task, examples, ks=(1, 10), progress=False, num_resamples=0
-            )
-            return {
-                f"valid/{name}": done.metrics[name].value
-                for name in ("ndcg@10", "hit_rate@1", "hit_rate@10")
-            }
-
-        return validate
+        return lambda: validate(recommender, task, examples)
 
     def _load(self, stage: Stage) -> Backbone:
         return load_backbone(str(self.run.best(stage)), self.dataset.catalogue.titles)
@@ -255,14 +245,6 @@ def _count_long_prompts(
     task = _make_task(config, dataset, backbone)
     splits = dict.fromkeys((config.train_split, "valid", "test"))
     return {name: count_long_prompts(task, name, dataset.splits[name]) for name in splits}
-
-
-def _fixed_rows(examples: Batch, num_rows: int) -> Batch:
-    """Take the same random rows in every run, in file order."""
-    if num_rows >= len(examples):
-        return examples
-    rows = np.random.default_rng(0).choice(len(examples), num_rows, replace=False)
-    return examples.take(np.sort(rows))
 
 
 def _check_split(dataset: Dataset, name: str) -> None:

@@ -19,11 +19,9 @@ from tqdm.auto import tqdm
 
 from agents.runs.folder import Progress, RunFolder
 from agents.runs.numbers import StageSettings
+from agents.training.validation import SELECT_BY
 
 __all__ = ["Learner", "StageSettings", "cosine_schedule", "fit"]
-
-SELECT_BY = "valid/ndcg@10"
-"""What the best checkpoint is chosen by."""
 
 
 class Learner(Protocol):

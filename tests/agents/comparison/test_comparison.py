@@ -8,10 +8,13 @@ import pytest
 
 from agents.baselines import Popularity
 from agents.cli import main
-from agents.comparison.cell import Plan, evaluate_row, write_row
+from agents.comparison.cell import Plan, evaluate_row, run_cell, write_row
 from agents.comparison.run import run_cells
 from agents.comparison.table import collect, markdown
 from agents.files import write_json
+from agents.training.budgeted import PolicyAlgorithm
+from agents.training.validation import validation_rows
+from rere_env.data.known import load_data
 from rere_env.worlds import noisy_successor
 
 
@@ -165,6 +168,26 @@ def test_the_cell_of_another_is_not_mistaken_for_ones_own(own):
     with pytest.raises(ValueError, match="must be of the algorithm 'own_b:Algo', but is of 'own_a"):
         run_cells(plan, ["own_b:Algo"], 1, own, 1)
     assert sorted(file.name for file in own.iterdir()) == ["Algo-0.json", "Algo-0.npz", "plan.json"]
+
+
+def test_a_policy_is_trained_from_the_start_by_the_fixed_rows(data, tmp_path, monkeypatch):
+    """By the same road as an agent, and chosen by the rows that `rere train` chooses by."""
+    chosen_by = []
+
+    def train(algorithm, task, budget, *, seed):
+        chosen_by.append(validation_rows(task, algorithm.valid_rows).target.tolist())
+        assert algorithm.model == "a start"
+        assert (algorithm.learning_rate, algorithm.prompts_per_step) == (1e-3, 4)
+        assert algorithm.config.group_size == 21  # of 100: no more titles are for sale
+        return Popularity(task, task.split("train"))
+
+    monkeypatch.setattr(PolicyAlgorithm, "train", train)
+    plan = Plan(start="a start", data=str(data), learning_rate=1e-3, prompts_per_step=4)
+    run_cell(replace(plan, group_size=100, valid_rows=6), "gspo", 0, tmp_path)
+    valid = load_data(str(data)).splits["valid"]
+    rows = np.sort(np.random.default_rng(0).choice(len(valid), 6, replace=False))
+    assert chosen_by == [valid.target[rows].tolist()]
+    assert (tmp_path / "gspo-0.json").is_file()
 
 
 @pytest.mark.slow
