@@ -1,4 +1,4 @@
-"""Presets that train a language model: functions that return a frozen `ReReConfig`.
+"""Algorithms that train a language model: functions that return a frozen `ReReConfig`.
 
 Each takes the weight of its KL where it has one. Change any other choice with `replace`, or with
 the flags of `rere train`; the loss's own numbers are arguments of the loss.

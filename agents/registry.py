@@ -71,7 +71,7 @@ class AlgorithmInfo:
         """Import it and make it.
 
         Args:
-            options: Other values than its defaults, such as `kl_weight` of a preset.
+            options: Other values than its defaults, such as `kl_weight` of `rere`.
 
         Raises:
             ImportError: A library is missing; the message names the extra.
@@ -80,7 +80,7 @@ class AlgorithmInfo:
         return _make(self.name, _import(self.entry), options)
 
 
-def _preset(name: str, summary: str, paper: str = "") -> AlgorithmInfo:
+def _policy(name: str, summary: str, paper: str = "") -> AlgorithmInfo:
     entry = f"agents.algorithms:{name}"
     return AlgorithmInfo(name=name, kind="policy", summary=summary, paper=paper, entry=entry)
 
@@ -98,19 +98,19 @@ def _agent(library: str, attribute: str, summary: str, paper: str) -> AlgorithmI
 
 
 BUILT_IN: tuple[AlgorithmInfo, ...] = (
-    _preset("rere", "beams, hit and rank reward, ratio 1: as released", "arXiv 2510.12211"),
-    _preset("rere_repaired", "ReRe whose silent groups get their target, gently"),
-    _preset("tawin", "ReRe with the negatives of a window weighted most", "arXiv 2604.22504"),
-    _preset("grpo", "clipped ratio, two inner steps", "arXiv 2402.03300"),
-    _preset("dapo", "clip higher, token mean, silent groups refilled", "arXiv 2503.14476"),
-    _preset("gspo", "clipped ratio of whole sequences", "arXiv 2507.18071"),
-    _preset("dr_grpo", "GRPO without standard deviation and length bias", "arXiv 2503.20783"),
-    _preset("cispo", "clipped importance weights, no token dropped", "arXiv 2506.13585"),
-    _preset("rloo", "i.i.d. samples, each against the others", "arXiv 2402.14740"),
-    _preset("reinforce", "i.i.d. samples against the batch's mean", "Williams 1992"),
-    _preset("dpo", "the target against the best beam", "arXiv 2305.18290"),
-    _preset("s_dpo", "the target against all other beams at once", "arXiv 2406.09215"),
-    _preset("sprec", "self-play: DPO against own samples, and SFT", "arXiv 2412.09243"),
+    _policy("rere", "beams, hit and rank reward, ratio 1: as released", "arXiv 2510.12211"),
+    _policy("rere_repaired", "ReRe whose silent groups get their target, gently"),
+    _policy("tawin", "ReRe with the negatives of a window weighted most", "arXiv 2604.22504"),
+    _policy("grpo", "clipped ratio, two inner steps", "arXiv 2402.03300"),
+    _policy("dapo", "clip higher, token mean, silent groups refilled", "arXiv 2503.14476"),
+    _policy("gspo", "clipped ratio of whole sequences", "arXiv 2507.18071"),
+    _policy("dr_grpo", "GRPO without standard deviation and length bias", "arXiv 2503.20783"),
+    _policy("cispo", "clipped importance weights, no token dropped", "arXiv 2506.13585"),
+    _policy("rloo", "i.i.d. samples, each against the others", "arXiv 2402.14740"),
+    _policy("reinforce", "i.i.d. samples against the batch's mean", "Williams 1992"),
+    _policy("dpo", "the target against the best beam", "arXiv 2305.18290"),
+    _policy("s_dpo", "the target against all other beams at once", "arXiv 2406.09215"),
+    _policy("sprec", "self-play: DPO against own samples, and SFT", "arXiv 2412.09243"),
     _agent("sb3", "MaskablePPO", "PPO over the legal tokens", "arXiv 2006.14171"),
     _agent("sb3", "PPO", "PPO on decisions", "arXiv 1707.06347"),
     _agent("sb3", "A2C", "advantage actor-critic on decisions", "arXiv 1602.01783"),
@@ -121,7 +121,7 @@ BUILT_IN: tuple[AlgorithmInfo, ...] = (
     _agent("tianshou", "Reinforce", "REINFORCE with a masked actor", "Williams 1992"),
     _agent("trl", "TRLGRPO", "GRPO by TRL on the beams of our search", "arXiv 2402.03300"),
 )
-"""The presets of `agents.algorithms`, and the agents of RL libraries."""
+"""Those of `agents.algorithms`, and the agents of RL libraries."""
 
 _REGISTERED: dict[str, AlgorithmInfo] = {}
 

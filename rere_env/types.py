@@ -121,6 +121,22 @@ class Batch:
             target_title=self.target_title[rows],
         )
 
+    def sample(self, num: int, rng: np.random.Generator) -> "Batch":
+        """Draw distinct rows, and return them in the order they stand in.
+
+        Args:
+            num: How many; all of them where there are no more.
+            rng: Draws nothing if all are wanted.
+
+        Raises:
+            ValueError: None are wanted.
+        """
+        if num < 1:
+            raise ValueError(f"`num` (={num}) must be at least 1; ask for one row or more.")
+        if num >= len(self):
+            return self
+        return self.take(np.sort(rng.choice(len(self), num, replace=False)))
+
 
 class BatchRows(Batch):
     """Some rows of a batch, gathered when they are read: a reward reads little of it."""

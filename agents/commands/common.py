@@ -59,9 +59,8 @@ def _is_run(path: Path) -> bool:
 
 
 def _checkpoint(run: RunFolder) -> Path:
-    for stage in ("rl", "sft"):
-        if (run.best(stage) / "config.json").is_file():
-            return run.best(stage)
+    if (policy := run.latest_policy()) is not None:
+        return policy
     if run.result.is_file():
         raise FileNotFoundError(
             f"the run {run.path} holds no language model, its algorithm trains none; its scores "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agents.runs.folder import RunFolder, Stage
 from rere_env.data.known import GAMES
 
 __all__ = ["Compare"]
@@ -58,7 +59,7 @@ class Compare:
         from agents.comparison.table import markdown, write_comparison
         from agents.registry import algorithms
 
-        sft = self.start / "checkpoints" / "sft"
+        sft = RunFolder(self.start).best(Stage.SFT)
         start = sft if sft.is_dir() else self.start
         plan = Plan(
             start=str(start),

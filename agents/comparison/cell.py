@@ -19,26 +19,24 @@ from transformers.utils.logging import disable_progress_bar
 
 from agents.budget import Budget
 from agents.evaluation import Evaluation, Probabilities, evaluate
-from agents.experiment.flags import choose
 from agents.files import write_json
-from agents.lm_recommender import LMRecommender
-from agents.policy import load_backbone
-from agents.registry import Algorithm, AlgorithmInfo, find_algorithm
+from agents.registry import find_algorithm
 from agents.reporting.provenance import git_commit, package_versions
-from agents.runs.config import TrainConfig
-from agents.training.budgeted import train_policy
-from rere_env.data import Dataset
+from agents.rere.config import ReReConfig
+from agents.training.budgeted import PolicyAlgorithm, as_algorithm
 from rere_env.data.known import GAMES, load_data
 from rere_env.games import oracle
 from rere_env.task import Task
-from rere_env.types import Batch, Recommender
+from rere_env.types import Recommender
 
 __all__ = [
     "KS",
     "METRICS",
     "Plan",
-    "cell_name",
+    "cell_file",
     "evaluate_row",
+    "read_row",
+    "row_name",
     "run_cell",
     "true_probabilities",
     "write_row",
@@ -82,22 +80,16 @@ class Plan:
 
 
 def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
-    """Train, evaluate, and write `<algorithm>-<seed>.json` and `.npz`."""
+    """Train, evaluate, and write the files of the cell."""
     torch.set_num_threads(1)
     set_seed(seed)
     disable_progress_bar()
-    dataset = load_data(plan.data)
+    task = Task.build(load_data(plan.data))
     started, cpu_started = time.perf_counter(), time.process_time()
     info = find_algorithm(algorithm)
+    learner = as_algorithm(info, lambda config: _from_start(plan, config, task))
     budget = Budget(seconds=plan.seconds, clock=time.process_time)
-    recommender: Recommender
-    if info.kind == "policy":
-        task, recommender = _train_policy(plan, info, dataset, budget, seed)
-    else:
-        task = Task.build(dataset)
-        loaded = info.load()
-        assert isinstance(loaded, Algorithm)
-        recommender = loaded.train(task, budget, seed=seed)
+    recommender = learner.train(task, budget, seed=seed)
     seconds = {
         "train_wall_s": time.perf_counter() - started,
         "train_cpu_s": time.process_time() - cpu_started,
@@ -105,13 +97,19 @@ def run_cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> None:
     started = time.perf_counter()
     done = evaluate_row(recommender, task, plan)
     seconds["evaluation_wall_s"] = time.perf_counter() - started
-    about = {"algorithm": asdict(info), "seed": seed, "plan": asdict(plan), "seconds": seconds}
-    write_row(folder, cell_name(algorithm, seed), done, about)
+    about = {"algorithm": asdict(info), "plan": asdict(plan), "seconds": seconds}
+    write_row(folder, algorithm, seed, done, about)
 
 
-def cell_name(algorithm: str, seed: int) -> str:
-    """Return what the files of a cell are called: the algorithm without its module, the seed."""
-    return f"{algorithm.rpartition(':')[2]}-{seed}"
+def row_name(algorithm: str) -> str:
+    """Return what an algorithm is called in files and tables: its name without the module."""
+    return algorithm.rpartition(":")[2]
+
+
+def cell_file(folder: Path, algorithm: str, seed: int | None) -> Path:
+    """Return the JSON file of a cell; None: what is not trained has no seed."""
+    name = row_name(algorithm)
+    return folder / (f"{name}.json" if seed is None else f"{name}-{seed}.json")
 
 
 def evaluate_row(recommender: Recommender, task: Task, plan: Plan) -> Evaluation:
@@ -135,16 +133,21 @@ def true_probabilities(data: str) -> Probabilities | None:
     return oracle().probabilities if data == GAMES else None
 
 
-def write_row(folder: Path, name: str, done: Evaluation, about: dict[str, Any]) -> None:
-    """Write what was measured; the JSON comes last and says that all is there."""
+def write_row(
+    folder: Path, algorithm: str, seed: int | None, done: Evaluation, about: dict[str, Any]
+) -> None:
+    """Write what was measured; the JSON comes last and says that all is there, and whose it is."""
     folder.mkdir(parents=True, exist_ok=True)
+    file = cell_file(folder, algorithm, seed)
     rows = {metric: done.rows[metric] for metric in METRICS if metric in done.rows}
     arrays: dict[str, Any] = {"target_title": done.target_title, **rows}
-    np.savez_compressed(folder / f"{name}.npz", **arrays)
+    np.savez_compressed(file.with_suffix(".npz"), **arrays)
     write_json(
-        folder / f"{name}.json",
+        file,
         about
         | {
+            "name": algorithm,
+            "seed": seed,
             "metrics": {metric: float(values.mean()) for metric, values in rows.items()},
             "illegal_rate": done.illegal_rate,
             "duplicate_rate": done.duplicate_rate,
@@ -154,30 +157,32 @@ def write_row(folder: Path, name: str, done: Evaluation, about: dict[str, Any]) 
     )
 
 
-def _train_policy(
-    plan: Plan, info: AlgorithmInfo, dataset: Dataset, budget: Budget, seed: int
-) -> tuple[Task, LMRecommender]:
-    backbone = load_backbone(plan.start, dataset.catalogue.titles)
-    task = backbone.task(dataset)
-    rows = np.random.default_rng(0).permutation(len(task.split("valid")))[: plan.valid_rows]
-    valid = task.split("valid").take(np.sort(rows))
-    config = choose(TrainConfig(algorithm=info.name), plan.group_size)
-    recommender = train_policy(
-        task,
-        backbone,
-        replace(config, group_size=min(plan.group_size, task.catalogue.num_titles)),
-        budget,
-        seed=seed,
+def read_row(file: Path) -> dict[str, Any]:
+    """Return what the JSON of a cell says.
+
+    Raises:
+        ValueError: It does not say whose it is.
+    """
+    row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if "name" not in row:
+        raise ValueError(
+            f"{file} must say by `name` whose cell it is, but was written by an older version; "
+            "choose another --folder."
+        )
+    return row
+
+
+def _from_start(plan: Plan, config: ReReConfig, task: Task) -> PolicyAlgorithm:
+    """Return a policy's choices as an algorithm that starts where all of them start."""
+    group_size = min(plan.group_size, task.catalogue.num_titles)
+    return PolicyAlgorithm(
+        config=replace(config, group_size=group_size),
+        model=plan.start,
+        model_seed=0,
         learning_rate=plan.learning_rate,
         prompts_per_step=plan.prompts_per_step,
-        validate=lambda policy: _ndcg(policy, task, valid),
+        valid_rows=plan.valid_rows,
     )
-    return task, recommender
-
-
-def _ndcg(policy: LMRecommender, task: Task, examples: Batch) -> float:
-    done = evaluate(policy, task, examples, ks=(10,), progress=False, num_resamples=0)
-    return done.metrics["ndcg@10"].value
 
 
 def main(arguments: Sequence[str]) -> None:

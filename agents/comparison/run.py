@@ -11,19 +11,27 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from agents.baselines import CoOccurrence, Popularity
-from agents.comparison.cell import Plan, cell_name, evaluate_row, write_row
+from agents.comparison.cell import (
+    Plan,
+    cell_file,
+    evaluate_row,
+    read_row,
+    row_name,
+    write_row,
+)
 from agents.files import write_json
 from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import load_backbone
 from agents.registry import find_algorithm
+from agents.runs.folder import Stage
 from rere_env.data.known import GAMES, load_data
 from rere_env.games import oracle
 from rere_env.types import Recommender
 
 __all__ = ["BASELINES", "START", "run_cells"]
 
-START = "sft"
+START = Stage.SFT.value
 """The row of the checkpoint that language models start from."""
 
 BASELINES = ("popularity", "co_occurrence", START, "oracle")
@@ -43,19 +51,21 @@ def run_cells(
         num_workers: Processes at a time, one thread each; no more than there are free cores.
 
     Raises:
-        ValueError: The folder holds cells of another plan.
+        ValueError: The folder holds cells of another plan or algorithm, or two algorithms would
+            share their cells.
         RuntimeError: A cell has failed; the others are kept.
     """
     for name in algorithms:
         find_algorithm(name)  # what is unknown fails before anything is run
+    _check_names(algorithms)
     _check_plan(plan, folder)
-    _write_baselines(plan, folder)
     todo = [
         (name, seed)
         for seed in range(num_seeds)
         for name in algorithms
         if not _is_done(folder, name, seed)
     ]
+    _write_baselines(plan, folder)
     failed = []
     with (
         ThreadPoolExecutor(num_workers) as pool,
@@ -65,7 +75,7 @@ def run_cells(
         for done in as_completed(running):
             name, seed = running[done]
             if not done.result():
-                failed.append(f"{name}-{seed}")
+                failed.append(cell_file(folder, name, seed).stem)
             bar.update()
     if failed:
         raise RuntimeError(
@@ -79,7 +89,7 @@ def _cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> bool:
     if _is_done(folder, algorithm, seed):  # by another command on the same folder, meanwhile
         return True
     arguments = [json.dumps(asdict(plan)), algorithm, str(seed), str(folder)]
-    log = folder / f"{cell_name(algorithm, seed)}.log"
+    log = cell_file(folder, algorithm, seed).with_suffix(".log")
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(
             [sys.executable, "-m", "agents.comparison.cell", *arguments],
@@ -93,7 +103,28 @@ def _cell(plan: Plan, algorithm: str, seed: int, folder: Path) -> bool:
 
 
 def _is_done(folder: Path, algorithm: str, seed: int) -> bool:
-    return (folder / f"{cell_name(algorithm, seed)}.json").is_file()
+    file = cell_file(folder, algorithm, seed)
+    if not file.is_file():
+        return False
+    if (known := read_row(file)["name"]) != algorithm:
+        raise ValueError(
+            f"{file} must be of the algorithm {algorithm!r}, but is of {known!r}; choose another "
+            "--folder."
+        )
+    return True
+
+
+def _check_names(algorithms: Sequence[str]) -> None:
+    taken = dict.fromkeys(BASELINES, "a row of every comparison")
+    for algorithm in algorithms:
+        name = row_name(algorithm)
+        if name in taken:
+            raise ValueError(
+                f"`algorithms` must have names that differ without their modules, but {name!r} "
+                f"stands for {taken[name]} and for {algorithm!r}; rename one, or compare them in "
+                "two folders."
+            )
+        taken[name] = repr(algorithm)
 
 
 def _check_plan(plan: Plan, folder: Path) -> None:
@@ -111,7 +142,7 @@ def _check_plan(plan: Plan, folder: Path) -> None:
 
 def _write_baselines(plan: Plan, folder: Path) -> None:
     names = [name for name in BASELINES if name != "oracle" or plan.data == GAMES]
-    if all((folder / f"{name}.json").is_file() for name in names):
+    if all(cell_file(folder, name, None).is_file() for name in names):
         return
     dataset = load_data(plan.data)
     backbone = load_backbone(plan.start, dataset.catalogue.titles)
@@ -124,4 +155,5 @@ def _write_baselines(plan: Plan, folder: Path) -> None:
     if "oracle" in names:
         rows["oracle"] = oracle()
     for name, recommender in rows.items():
-        write_row(folder, name, evaluate_row(recommender, task, plan), {"plan": asdict(plan)})
+        done = evaluate_row(recommender, task, plan)
+        write_row(folder, name, None, done, {"plan": asdict(plan)})

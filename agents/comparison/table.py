@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.comparison.cell import read_row, row_name
 from agents.comparison.run import BASELINES, START
 from agents.reporting.results import write_atomically
 from rere_env.metrics import paired_bootstrap
@@ -31,16 +32,14 @@ def collect(folder: Path, seed: int = 0) -> dict[str, Any]:
         seed: Of the bootstrap.
 
     Raises:
-        ValueError: Two cells were evaluated on different examples.
+        ValueError: Two cells were evaluated on different examples, or a cell is nobody's.
     """
     cells: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
-        if not file.with_suffix(".npz").is_file():  # the plan, or a table
-            continue
-        stem = file.stem
-        name = stem if stem in BASELINES else stem.rpartition("-")[0]
-        cells.setdefault(name, []).append(_read(file))
-    rows = {name: _row(name, found) for name, found in cells.items()}
+        if file.with_suffix(".npz").is_file():  # else it is the plan, or a table
+            cell = _read(file)
+            cells.setdefault(row_name(cell["name"]), []).append(cell)
+    rows = {name: _row(found) for name, found in cells.items()}
     metric = next(m for m in HEADLINE if m in rows[START]["metrics"])
     values = {name: _mean_rows(found, metric) for name, found in cells.items()}
     _check_same_examples(cells)
@@ -113,17 +112,18 @@ def write_comparison(folder: Path, out: Path, command: str) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    cell: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    cell = read_row(file)
     with np.load(file.with_suffix(".npz"), allow_pickle=False) as rows:
         cell["rows"] = {name: rows[name] for name in rows.files}
     return cell
 
 
-def _row(name: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _row(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     algorithm = cells[0].get("algorithm")
     values = {metric: [cell["metrics"][metric] for cell in cells] for metric in cells[0]["metrics"]}
     return {
-        "num_seeds": 0 if name in BASELINES else len(cells),
+        "name": cells[0]["name"],
+        "num_seeds": sum(cell["seed"] is not None for cell in cells),
         "from_nothing": algorithm is not None and algorithm["kind"] == "agent",
         "paper": "" if algorithm is None else algorithm["paper"],
         "metrics": {

@@ -10,7 +10,7 @@ from agents.experiment.final import finish
 from agents.registry import Algorithm
 from agents.rewards.parts import RewardParts
 from agents.runs.config import TrainConfig
-from agents.runs.folder import Progress, RunFolder
+from agents.runs.folder import Progress, RunFolder, Stage
 from rere_env.data import Dataset
 from rere_env.task import Task
 
@@ -47,7 +47,7 @@ def train_agent(
     started = time.perf_counter()
     print(f"{config.algorithm}: {_words(budget)}", flush=True)
     recommender = algorithm.train(task, budget, seed=config.seed)
-    progress = Progress(stage="done", seconds={"train": time.perf_counter() - started})
+    progress = Progress(stage=Stage.DONE, seconds={"train": time.perf_counter() - started})
     if isinstance(recommender, _Saves):
         recommender.save(run.path / "agent")
     finish(

@@ -44,10 +44,10 @@ def finish(
         progress: Seconds by stage.
         num_truncated: Prompts that lost their oldest items, by split.
     """
-    started, preset = time.perf_counter(), config.numbers()
+    started, numbers = time.perf_counter(), config.numbers()
     examples = task.split("test")
-    if preset.test_rows is not None:
-        examples = examples.take(slice(preset.test_rows))
+    if numbers.test_rows is not None:
+        examples = examples.take(slice(numbers.test_rows))
     recommenders: dict[str, Recommender] = {
         "popularity": Popularity(task, train_examples),
         "co_occurrence": CoOccurrence(task, train_examples),
@@ -66,7 +66,7 @@ def finish(
         evaluations,
         dataset=task.dataset,
         seed=config.seed,
-        config=asdict(config) | {"preset_values": asdict(preset)},
+        config=asdict(config) | {"preset_values": asdict(numbers)},
         seconds=progress.seconds | {"test": time.perf_counter() - started},
     )
     result["truncated_prompts"] = dict(num_truncated)

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from agents.evaluation import evaluate
 from agents.experiment.agent import train_agent
 from agents.experiment.final import finish
 from agents.experiment.flags import choose
@@ -28,11 +27,12 @@ from agents.registry import find_algorithm
 from agents.rewards.names import parse_reward
 from agents.rewards.parts import RewardParts
 from agents.runs.config import TrainConfig
-from agents.runs.folder import Progress, RunFolder
-from agents.runs.presets import Preset
+from agents.runs.folder import Progress, RunFolder, Stage
+from agents.runs.numbers import Numbers
 from agents.training.budgeted import as_algorithm
 from agents.training.fit import fit
 from agents.training.learners import ReReLearner, SFTLearner
+from agents.training.validation import validate, validation_rows
 from rere_env.data import Dataset
 from rere_env.data.known import load_data
 from rere_env.task import Task
@@ -103,33 +103,33 @@ class _Experiment:
     run: RunFolder
     progress: Progress
     num_truncated: dict[str, int]  # prompts cut, by split
-    preset: Preset = field(init=False)
+    numbers: Numbers = field(init=False)
     accelerator: Accelerator = field(init=False)
 
     def __post_init__(self) -> None:
-        self.preset = self.config.numbers()
+        self.numbers = self.config.numbers()
         self.accelerator = make_accelerator(self.config, self.run.path)
         self.accelerator.init_trackers("tensorboard")
         set_seed(self.config.seed)
 
     def go(self, backbone: Backbone) -> Path:
         """Run what is left of the stages."""
-        if self.progress.stage == "sft":
+        if self.progress.stage is Stage.SFT:
             self._sft(backbone)
-            self.progress.next_stage("rl")
-        if self.progress.stage == "rl":
-            self._rl(self._load("sft"))
-            self.progress.next_stage("done")
+            self.progress.next_stage(Stage.RL)
+        if self.progress.stage is Stage.RL:
+            self._rl(self._load(Stage.SFT))
+            self.progress.next_stage(Stage.DONE)
             self.run.save_progress(self.progress, lambda _: None)
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
-            last = self._load("rl")
+            last = self._load(Stage.RL)
             task = self._task(last)
             finish(
                 self.run,
                 task,
                 {
-                    "sft": self._recommender(task, self._load("sft")),
+                    Stage.SFT.value: self._recommender(task, self._load(Stage.SFT)),
                     self.config.label(): self._recommender(task, last),
                 },
                 train_examples=self.dataset.splits[self.config.train_split],
@@ -143,14 +143,14 @@ class _Experiment:
         return LMRecommender(
             task,
             LanguageModel(backbone.model).to(self.accelerator.device),
-            beam=self.preset.test_beam,
+            beam=self.numbers.test_beam,
             support=self.config.support,
             search=final_search(self.config.support),
         )
 
     def _task(self, backbone: Backbone) -> Task:
         task = _make_task(self.config, self.dataset, backbone)
-        return self._rewarded(task, backbone) if self.progress.stage == "rl" else task
+        return self._rewarded(task, backbone) if self.progress.stage is Stage.RL else task
 
     def _rewarded(self, task: Task, backbone: Backbone) -> Task:
         """Make the reward; one process trains what it needs, the others load that."""
@@ -191,15 +191,15 @@ class _Experiment:
             task,
             self._train_examples(task),
             self._trainable(backbone),
-            self.preset.sft,
+            self.numbers.sft,
             self.accelerator,
-            epochs=self.preset.sft_epochs,
-            batch_size=self.preset.sft_batch_size,
-            max_steps=self.preset.sft_max_steps,
+            epochs=self.numbers.sft_epochs,
+            batch_size=self.numbers.sft_batch_size,
+            max_steps=self.numbers.sft_max_steps,
             max_tokens=self.config.max_tokens,
             seed=self.config.seed,
         )
-        self._fit(learner, task, self.preset)
+        self._fit(learner, task, self.numbers)
 
     def _rl(self, backbone: Backbone) -> None:
         task = self._task(backbone)
@@ -207,39 +207,29 @@ class _Experiment:
             task,
             self._train_examples(task),
             self._trainable(backbone),
-            self.preset.rl,
+            self.numbers.rl,
             self.accelerator,
-            config=choose(self.config, self.preset.group_size),
-            num_steps=self.preset.rl_steps,
-            prompts_per_step=self.preset.prompts_per_step,
+            config=choose(self.config, self.numbers.group_size),
+            num_steps=self.numbers.rl_steps,
+            prompts_per_step=self.numbers.prompts_per_step,
             seed=self.config.seed,
         )
-        self._fit(learner, task, self.preset)
+        self._fit(learner, task, self.numbers)
 
-    def _fit(self, learner: SFTLearner | ReReLearner, task: Task, preset: Preset) -> None:
-        settings = preset.sft if isinstance(learner, SFTLearner) else preset.rl
+    def _fit(self, learner: SFTLearner | ReReLearner, task: Task, numbers: Numbers) -> None:
+        settings = numbers.sft if isinstance(learner, SFTLearner) else numbers.rl
         validate = self._validator(task, learner.language_model)
         fit(learner, validate, settings, self.run, self.progress, self.accelerator)
         self.accelerator.free_memory()
 
     def _validator(self, task: Task, lm: LanguageModel) -> Callable[[], dict[str, float]]:
-        examples = _fixed_rows(task.split("valid"), self.preset.valid_rows)
+        examples = validation_rows(task, self.numbers.valid_rows)
         recommender = LMRecommender(
-            task, lm, beam=self.preset.valid_beam, support=self.config.support
+            task, lm, beam=self.numbers.valid_beam, support=self.config.support
         )
+        return lambda: validate(recommender, task, examples)
 
-        def validate() -> dict[str, float]:
-            done = evaluate(
-                recommender, task, examples, ks=(1, 10), progress=False, num_resamples=0
-            )
-            return {
-                f"valid/{name}": done.metrics[name].value
-                for name in ("ndcg@10", "hit_rate@1", "hit_rate@10")
-            }
-
-        return validate
-
-    def _load(self, stage: str) -> Backbone:
+    def _load(self, stage: Stage) -> Backbone:
         return load_backbone(str(self.run.best(stage)), self.dataset.catalogue.titles)
 
 
@@ -255,14 +245,6 @@ def _count_long_prompts(
     task = _make_task(config, dataset, backbone)
     splits = dict.fromkeys((config.train_split, "valid", "test"))
     return {name: count_long_prompts(task, name, dataset.splits[name]) for name in splits}
-
-
-def _fixed_rows(examples: Batch, num_rows: int) -> Batch:
-    """Take the same random rows in every run, in file order."""
-    if num_rows >= len(examples):
-        return examples
-    rows = np.random.default_rng(0).choice(len(examples), num_rows, replace=False)
-    return examples.take(np.sort(rows))
 
 
 def _check_split(dataset: Dataset, name: str) -> None:

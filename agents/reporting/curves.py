@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.runs.folder import Stage
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["STAGES", "Picture", "learning_curves", "read_metrics"]
-
-STAGES = {"sft": "Supervised fine-tuning", "rl": "ReRe"}
-"""What the stages of metrics.jsonl are called; others go by their own name."""
+__all__ = ["Picture", "learning_curves", "read_metrics"]
 
 VALIDATION = ("valid/ndcg@10", "valid/hit_rate@10", "valid/hit_rate@1")
 
@@ -197,4 +196,5 @@ def _svg(figure: "Figure") -> bytes:
 
 
 def _called(stage: str) -> str:
-    return STAGES.get(stage, stage)
+    """Return a stage's heading; one that is not ours goes by its own name."""
+    return {known.value: known.heading for known in Stage}.get(stage, stage)

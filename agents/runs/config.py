@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from agents.runs.presets import Preset, PresetName, choose_preset
+from agents.runs.numbers import Numbers, PresetName, choose_numbers
 from agents.types import AdvantageName, OnLongPrompt, Support
 from rere_env.data.known import GAMES
 from rere_env.filters import Filter, find_filter
@@ -97,9 +97,9 @@ class TrainConfig:
         """Return what hides titles, None for nothing."""
         return None if self.exclude == "none" else find_filter(self.exclude)
 
-    def numbers(self) -> Preset:
-        """Return the preset with this run's overrides."""
-        return choose_preset(
+    def numbers(self) -> Numbers:
+        """Return the preset's numbers with this run's overrides."""
+        return choose_numbers(
             self.preset,
             from_scratch=self.model.startswith("scratch:"),
             sft_epochs=self.sft_epochs,

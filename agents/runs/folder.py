@@ -14,12 +14,34 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from agents.files import replace_folder, restore_folder, write_json
 
-__all__ = ["Progress", "RunFolder"]
+__all__ = ["Progress", "RunFolder", "Stage"]
+
+
+class Stage(StrEnum):
+    """Where a run is: in one of the stages that train a policy, or done.
+
+    The value is its name in logs, in progress.json and as a row of the tables.
+    """
+
+    SFT = "sft"
+    RL = "rl"
+    DONE = "done"
+
+    @property
+    def folder(self) -> str:
+        """The name of its best policy's folder; only what trains has one."""
+        return {"sft": "sft", "rl": "rere"}[self]
+
+    @property
+    def heading(self) -> str:
+        """What people call it."""
+        return {"sft": "Supervised fine-tuning", "rl": "ReRe", "done": "Done"}[self]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,7 +49,7 @@ class Progress:
     """How far a run has come; everything a resumed run needs besides weights and optimiser.
 
     Attributes:
-        stage: The stage being trained: "sft", "rl", or "done".
+        stage: The stage being trained, or done.
         step: Optimiser steps made in this stage.
         best_value: Best validation NDCG@10 of this stage so far.
         best_step: The step it was seen at.
@@ -36,7 +58,7 @@ class Progress:
         seconds: Wall time by stage.
     """
 
-    stage: str = "sft"
+    stage: Stage = Stage.SFT
     step: int = 0
     best_value: float = -1.0
     best_step: int = 0
@@ -44,9 +66,13 @@ class Progress:
     metrics_bytes: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def next_stage(self, name: str) -> None:
+    def __post_init__(self) -> None:
+        """Take a stage as progress.json writes it."""
+        self.stage = Stage(self.stage)
+
+    def next_stage(self, stage: Stage) -> None:
         """Start a stage at step 0."""
-        self.stage, self.step, self.best_step, self.num_worse = name, 0, 0, 0
+        self.stage, self.step, self.best_step, self.num_worse = Stage(stage), 0, 0, 0
         self.best_value = -1.0
 
 
@@ -101,9 +127,16 @@ class RunFolder:
         config: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
         return config
 
-    def best(self, stage: str) -> Path:
+    def best(self, stage: Stage) -> Path:
         """Return the folder of a stage's best policy."""
-        return self.checkpoints / {"sft": "sft", "rl": "rere"}[stage]
+        return self.checkpoints / stage.folder
+
+    def latest_policy(self) -> Path | None:
+        """Return the best policy of the last stage that left one, None where none did."""
+        for stage in (Stage.RL, Stage.SFT):
+            if (self.best(stage) / "config.json").is_file():
+                return self.best(stage)
+        return None
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

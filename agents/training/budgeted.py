@@ -1,7 +1,7 @@
-"""Train a language model by an algorithm's choices within a budget, in memory: no run folder.
+"""Algorithms of either kind as something with `train`; a policy within a budget, in memory.
 
 The main job (`agents.experiment`) keeps checkpoints and resumes; this is for comparisons, tests and
-notebooks.
+notebooks: no run folder.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,10 @@ from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import Backbone, load_backbone
 from agents.registry import Algorithm, AlgorithmInfo
 from agents.rere.config import ReReConfig
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 from agents.training.fit import cosine_schedule
 from agents.training.learners import ReReLearner
+from agents.training.validation import SELECT_BY, validate, validation_rows
 from rere_env.task import Task
 
 __all__ = ["PolicyAlgorithm", "as_algorithm", "train_policy"]
@@ -31,38 +32,57 @@ Validate = Callable[[LMRecommender], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyAlgorithm:
-    """A `ReReConfig` as an algorithm: from an untrained model, by RL alone.
+    """A `ReReConfig` as an algorithm: by RL alone, from an untrained model or a checkpoint.
 
     Attributes:
         config: The choices.
-        model: What is trained.
+        model: What is trained: `scratch:<size>`, a model folder or a hub id.
+        model_seed: Of untrained weights; None: that of the training.
         learning_rate: Peak of the schedule.
         prompts_per_step: B.
+        valid_rows: Validation rows that choose among the policies of a training; None: the last
+            one is kept.
     """
 
     config: ReReConfig
     model: str = "scratch:nano"
+    model_seed: int | None = None
     learning_rate: float = 3e-3
     prompts_per_step: int = 32
+    valid_rows: int | None = None
 
     def train(self, task: Task, budget: Budget, *, seed: int) -> LMRecommender:
         """Train a policy on the task's examples; it has a tokenizer, and so a task, of its own."""
-        backbone = load_backbone(self.model, task.catalogue.titles, seed=seed)
+        model_seed = seed if self.model_seed is None else self.model_seed
+        backbone = load_backbone(self.model, task.catalogue.titles, seed=model_seed)
+        own = backbone.task(task.dataset, reward=task.reward, exclude=task.exclude)
         return train_policy(
-            backbone.task(task.dataset, reward=task.reward, exclude=task.exclude),
+            own,
             backbone,
             self.config,
             budget,
             seed=seed,
             learning_rate=self.learning_rate,
             prompts_per_step=self.prompts_per_step,
+            validate=None if self.valid_rows is None else _validator(own, self.valid_rows),
         )
 
 
-def as_algorithm(info: AlgorithmInfo) -> Algorithm:
-    """Load an algorithm of either kind as one that trains on a task."""
+def _untrained(config: ReReConfig) -> PolicyAlgorithm:
+    return PolicyAlgorithm(config=config)
+
+
+def as_algorithm(
+    info: AlgorithmInfo, policy: Callable[[ReReConfig], PolicyAlgorithm] = _untrained
+) -> Algorithm:
+    """Load an algorithm of either kind as one that trains on a task.
+
+    Args:
+        info: Which.
+        policy: How choices are trained, if it is such; default: a small untrained model.
+    """
     loaded = info.load()
-    return PolicyAlgorithm(config=loaded) if isinstance(loaded, ReReConfig) else loaded
+    return policy(loaded) if isinstance(loaded, ReReConfig) else loaded
 
 
 def train_policy(
@@ -134,6 +154,11 @@ def train_policy(
     best.restore()
     learner.language_model.eval()
     return recommender
+
+
+def _validator(task: Task, num_rows: int) -> Validate:
+    examples = validation_rows(task, num_rows)
+    return lambda policy: validate(policy, task, examples)[SELECT_BY]
 
 
 class _Best:

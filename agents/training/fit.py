@@ -18,12 +18,10 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from agents.runs.folder import Progress, RunFolder
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
+from agents.training.validation import SELECT_BY
 
 __all__ = ["Learner", "StageSettings", "cosine_schedule", "fit"]
-
-SELECT_BY = "valid/ndcg@10"
-"""What the best checkpoint is chosen by."""
 
 
 class Learner(Protocol):
@@ -158,7 +156,7 @@ class _Loop:
     def log(self, measures: dict[str, float], started: float) -> None:
         """Write one line to metrics.jsonl and TensorBoard."""
         seconds = time.perf_counter() - started
-        name = self.progress.stage
+        name = self.progress.stage.value
         self.progress.seconds[name] = self.progress.seconds.get(name, 0.0) + seconds
         if not self.accelerator.is_main_process:
             return

@@ -19,7 +19,7 @@ from agents.policy.device import TokenBudget
 from agents.policy.lora import has_lora, merged
 from agents.rere.agent import ReReAgent
 from agents.rere.config import ReReConfig
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 from agents.training.sft import sft_update
 from agents.trees.users import user_batches
 from rere_env.task import Task

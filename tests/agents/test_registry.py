@@ -37,7 +37,7 @@ class Tuned(Popular):
     depth: int = 1
 
 
-def my_preset(kl_weight=0.5):
+def my_policy(kl_weight=0.5):
     """Train a language model in my way."""
     return ReReConfig(group_size=7)
 
@@ -49,7 +49,7 @@ def clean(monkeypatch):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_every_preset_loads_and_says_where_it_is_from(name):
+def test_every_policy_loads_and_says_where_it_is_from(name):
     """It makes choices, and its line in the list is not empty."""
     info = algorithms()[name]
     assert isinstance(info.load(), ReReConfig)
@@ -57,7 +57,7 @@ def test_every_preset_loads_and_says_where_it_is_from(name):
     assert len(info.summary) < 60
 
 
-def test_presets_with_a_ratio_make_inner_steps():
+def test_policies_with_a_ratio_make_inner_steps():
     """With one step on a rollout all of them would be GRPO."""
     for name in ("grpo", "dapo", "gspo", "dr_grpo", "cispo"):
         assert find_algorithm(name).load().inner_steps == 2
@@ -76,8 +76,8 @@ def test_a_registered_class_is_found_and_trains(clean):
 
 
 def test_a_registered_function_makes_choices(clean):
-    """A preset of one's own is trained like the built-in ones."""
-    register_algorithm("mine", summary="my way")(my_preset)
+    """A policy of one's own is trained like the built-in ones."""
+    register_algorithm("mine", summary="my way")(my_policy)
     info = find_algorithm("mine")
     assert info.kind == "policy"
     assert as_algorithm(info).config.group_size == 7

@@ -1,17 +1,20 @@
 """A comparison from cells to table, on numbers made by hand and for real in small."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from agents.baselines import Popularity
 from agents.cli import main
-from agents.comparison.cell import Plan, evaluate_row, write_row
+from agents.comparison.cell import Plan, evaluate_row, run_cell, write_row
 from agents.comparison.run import run_cells
 from agents.comparison.table import collect, markdown
 from agents.files import write_json
+from agents.training.budgeted import PolicyAlgorithm
+from agents.training.validation import validation_rows
+from rere_env.data.known import load_data
 from rere_env.worlds import noisy_successor
 
 
@@ -36,11 +39,11 @@ def folder(tmp_path):
     """Two seeds of one algorithm, one of an agent, SFT and the oracle."""
     plan = {"seconds": 9.0, "data": "games", "split": "valid", "learning_rate": 2e-5}
     write_json(tmp_path / "plan.json", plan)
-    write_row(tmp_path, "sft", Done([0.1, 0.2, 0.3, 0.4]), {})
-    write_row(tmp_path, "oracle", Done([0.5, 0.5, 0.5, 0.5]), {})
-    write_row(tmp_path, "rere-0", Done([0.2, 0.3, 0.4, 0.5]), cell())
-    write_row(tmp_path, "rere-1", Done([0.3, 0.4, 0.5, 0.6]), cell())
-    write_row(tmp_path, "my-agent-0", Done([0.0, 0.0, 0.0, 0.2]), cell("agent"))
+    write_row(tmp_path, "sft", None, Done([0.1, 0.2, 0.3, 0.4]), {})
+    write_row(tmp_path, "oracle", None, Done([0.5, 0.5, 0.5, 0.5]), {})
+    write_row(tmp_path, "rere", 0, Done([0.2, 0.3, 0.4, 0.5]), cell())
+    write_row(tmp_path, "rere", 1, Done([0.3, 0.4, 0.5, 0.6]), cell())
+    write_row(tmp_path, "mine:my-agent", 0, Done([0.0, 0.0, 0.0, 0.2]), cell("agent"))
     return tmp_path
 
 
@@ -71,7 +74,7 @@ def test_the_table_says_what_it_is(folder):
 
 def test_other_examples_are_no_comparison(folder):
     """A cell of another test split is named."""
-    write_row(folder, "gspo-0", Done([0.1] * 4, targets=(3, 2, 1, 0)), cell())
+    write_row(folder, "gspo", 0, Done([0.1] * 4, targets=(3, 2, 1, 0)), cell())
     with pytest.raises(ValueError, match="other examples"):
         collect(folder)
 
@@ -106,6 +109,85 @@ def test_unknown_algorithms_fail_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match="nothing"):
         run_cells(Plan(start="x"), ["nothing"], 1, tmp_path / "new", 1)
     assert not (tmp_path / "new").exists()
+
+
+def test_names_and_seeds_come_from_what_a_cell_says(folder):
+    """Not from what its file is called."""
+    before = collect(folder)
+    for suffix in (".json", ".npz"):
+        (folder / f"rere-1{suffix}").rename(folder / f"a-copy{suffix}")
+    assert collect(folder) == before
+    assert before["rows"]["my-agent"]["name"] == "mine:my-agent"
+
+
+def test_a_cell_that_is_nobodys_is_refused(folder):
+    """An older version wrote no name."""
+    write_json(folder / "rere-0.json", {"metrics": {}})
+    with pytest.raises(ValueError, match=r"rere-0\.json must say by `name` whose cell it is"):
+        collect(folder)
+
+
+OWN = '''
+class Algo:
+    """Learns nothing."""
+
+    def train(self, task, budget, *, seed): ...
+
+
+class sft(Algo):
+    """Is called what a row is called already."""
+'''
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Two modules that hold the same names."""
+    for name in ("own_a", "own_b"):
+        (tmp_path / f"{name}.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "cells"
+
+
+@pytest.mark.parametrize(
+    "algorithms",
+    [["own_a:Algo", "own_b:Algo"], ["own_a:Algo", "own_a:Algo"], ["rere", "own_a:sft"]],
+)
+def test_two_of_one_name_are_refused_before_anything_runs(own, algorithms):
+    """They would share their files, and the second would count as done."""
+    with pytest.raises(ValueError, match="must have names that differ without their modules"):
+        run_cells(Plan(start="x"), algorithms, 1, own, 1)
+    assert not own.exists()
+
+
+def test_the_cell_of_another_is_not_mistaken_for_ones_own(own):
+    """Two commands on one folder, one name, two modules."""
+    plan = Plan(start="x")
+    own.mkdir()
+    write_json(own / "plan.json", asdict(plan))
+    write_row(own, "own_a:Algo", 0, Done([0.1] * 4), cell("agent"))
+    with pytest.raises(ValueError, match="must be of the algorithm 'own_b:Algo', but is of 'own_a"):
+        run_cells(plan, ["own_b:Algo"], 1, own, 1)
+    assert sorted(file.name for file in own.iterdir()) == ["Algo-0.json", "Algo-0.npz", "plan.json"]
+
+
+def test_a_policy_is_trained_from_the_start_by_the_fixed_rows(data, tmp_path, monkeypatch):
+    """By the same road as an agent, and chosen by the rows that `rere train` chooses by."""
+    chosen_by = []
+
+    def train(algorithm, task, budget, *, seed):
+        chosen_by.append(validation_rows(task, algorithm.valid_rows).target.tolist())
+        assert algorithm.model == "a start"
+        assert (algorithm.learning_rate, algorithm.prompts_per_step) == (1e-3, 4)
+        assert algorithm.config.group_size == 21  # of 100: no more titles are for sale
+        return Popularity(task, task.split("train"))
+
+    monkeypatch.setattr(PolicyAlgorithm, "train", train)
+    plan = Plan(start="a start", data=str(data), learning_rate=1e-3, prompts_per_step=4)
+    run_cell(replace(plan, group_size=100, valid_rows=6), "gspo", 0, tmp_path)
+    valid = load_data(str(data)).splits["valid"]
+    rows = np.sort(np.random.default_rng(0).choice(len(valid), 6, replace=False))
+    assert chosen_by == [valid.target[rows].tolist()]
+    assert (tmp_path / "gspo-0.json").is_file()
 
 
 @pytest.mark.slow

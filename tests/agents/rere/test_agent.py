@@ -16,7 +16,7 @@ from agents.policy import load_backbone
 from agents.policy.lora import add_lora
 from agents.rere.agent import ReReAgent
 from agents.rere.config import ReReConfig
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 from agents.scoring import score_groups
 from agents.search import beam_search, sample_distinct, with_target
 from agents.training.learners import ReReLearner

@@ -1,11 +1,12 @@
 """The folder of a run: what is written, and what survives a crash."""
 
+import ast
 import json
 
 import pytest
 
 from agents.files import replace_folder, restore_folder
-from agents.runs.folder import Progress, RunFolder
+from agents.runs.folder import Progress, RunFolder, Stage
 
 
 def fill(folder, text):
@@ -99,7 +100,7 @@ def test_a_run_killed_before_its_first_save_starts_again(run):
 def test_progress_comes_back_whole(run):
     """Every field of it."""
     progress = Progress(
-        stage="rl", step=7, best_value=0.5, best_step=4, num_worse=1, seconds={"sft": 2.5}
+        stage=Stage.RL, step=7, best_value=0.5, best_step=4, num_worse=1, seconds={"sft": 2.5}
     )
     run.save_progress(progress, lambda folder: None)
     assert run.load_progress() == progress
@@ -108,8 +109,8 @@ def test_progress_comes_back_whole(run):
 def test_a_stage_begins_at_zero():
     """Only the seconds are kept."""
     progress = Progress(step=7, best_value=0.5, best_step=4, num_worse=3, seconds={"sft": 2.5})
-    progress.next_stage("rl")
-    assert progress == Progress(stage="rl", seconds={"sft": 2.5})
+    progress.next_stage(Stage.RL)
+    assert progress == Progress(stage=Stage.RL, seconds={"sft": 2.5})
 
 
 def test_a_run_is_never_overwritten(run):
@@ -133,3 +134,32 @@ def test_the_log_is_strict_json(run):
     """A NaN is no JSON, and no measure."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.log({"loss": float("nan")})
+
+
+def test_a_stage_comes_back_as_a_stage(run):
+    """And not as its name: it knows its folder."""
+    save(run, 1)
+    stage = run.load_progress().stage
+    assert isinstance(stage, Stage)
+    assert run.best(stage) == run.path / "checkpoints" / "sft"
+
+
+def test_the_latest_policy_is_that_of_the_last_stage(run):
+    """SFT's until RL has one."""
+    assert run.latest_policy() is None
+    for stage, name in ((Stage.SFT, "sft"), (Stage.RL, "rere")):
+        run.best(stage).mkdir(parents=True)
+        (run.best(stage) / "config.json").touch()
+        assert run.latest_policy() == run.checkpoints / name
+
+
+def test_only_the_folder_knows_its_places(repository):
+    """Elsewhere neither a stage's name nor the folder of its checkpoints is written out."""
+    wrong = [
+        f"{file.relative_to(repository)}:{node.lineno}"
+        for file in sorted((repository / "agents").rglob("*.py"))
+        if file != repository / "agents" / "runs" / "folder.py"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in ("checkpoints", "sft", "rl")
+    ]
+    assert not wrong

@@ -23,10 +23,10 @@ def fresh(seed=0):
     return backbone, backbone.task(WORLD.task.dataset)
 
 
-def trained(budget, *, preset=rere, seed=0, **options):
+def trained(budget, *, algorithm=rere, seed=0, **options):
     """Train a little; return policy and recommender."""
     backbone, task = fresh()
-    config = replace(preset(), group_size=4)
+    config = replace(algorithm(), group_size=4)
     done = train_policy(
         task, backbone, config, budget, seed=seed, learning_rate=1e-3, prompts_per_step=4, **options
     )
@@ -51,7 +51,7 @@ class Clock:
 
 def test_the_same_seed_learns_the_same():
     """Samplers included; another seed learns something else."""
-    a, b, c = (weights(trained(Budget(steps=3), preset=rloo, seed=s)[0]) for s in (1, 1, 2))
+    a, b, c = (weights(trained(Budget(steps=3), algorithm=rloo, seed=s)[0]) for s in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
 
@@ -99,7 +99,7 @@ def test_its_recommender_keeps_the_rules():
 
 @pytest.mark.slow
 def test_choices_pass_the_conformance_checks():
-    """A config, a preset's name, and an algorithm of one's own making."""
+    """A config, an algorithm's name, and an algorithm of one's own making."""
     config = replace(rere(), group_size=4)
     small = PolicyAlgorithm(config=config, prompts_per_step=4)
     check_algorithm(small, budget=Budget(steps=4), slates_per_step=4)

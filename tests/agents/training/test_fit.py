@@ -12,7 +12,7 @@ from agents.losses import grpo
 from agents.policy import load_backbone
 from agents.rere.config import ReReConfig
 from agents.runs.folder import Progress, RunFolder
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 from agents.training.fit import cosine_schedule, fit
 from agents.training.learners import ReReLearner, SFTLearner
 

@@ -6,7 +6,7 @@ import pytest
 from agents.lm_recommender import LMRecommender
 from agents.policy import load_backbone
 from agents.rere.config import ReReConfig
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 from agents.training.fit import cosine_schedule
 from agents.training.learners import ReReLearner, SFTLearner
 

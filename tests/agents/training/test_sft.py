@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agents.language_model import LanguageModel
 from agents.policy import load_backbone
 from agents.policy.device import TokenBudget
-from agents.runs.presets import StageSettings
+from agents.runs.numbers import StageSettings
 from agents.training.learners import SFTLearner
 from agents.training.sft import sft_loss, sft_update
 from agents.trees.users import plan_completions, plan_users, user_batches

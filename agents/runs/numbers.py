@@ -1,11 +1,12 @@
-"""How long, how fast and how wide to train: one frozen value for each kind of run."""
+"""The numbers of a run: how long, how fast and how wide; `--preset` names a set of them."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-__all__ = ["Preset", "PresetName", "StageSettings", "choose_preset"]
+__all__ = ["Numbers", "PresetName", "StageSettings", "choose_numbers"]
 
 PresetName = Literal["default", "smoke"]
+"""What `rere train --preset` takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class StageSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class Numbers:
     """The numbers of a run.
 
     Attributes:
@@ -62,7 +63,7 @@ class Preset:
     test_beam: int = 50
 
 
-SCRATCH = Preset(
+SCRATCH = Numbers(
     sft=StageSettings(learning_rate=2e-3, num_evaluations=8, patience=3, weight_decay=0.01),
     sft_epochs=5,
     rl=StageSettings(learning_rate=4e-5, num_evaluations=8),
@@ -71,7 +72,7 @@ SCRATCH = Preset(
 )
 """A small policy trained from nothing; chosen on validation. A tenfold RL step destroys it."""
 
-PRETRAINED = Preset(
+PRETRAINED = Numbers(
     sft=StageSettings(learning_rate=3e-4, num_evaluations=20, patience=3),
     sft_epochs=10,
     rl=StageSettings(learning_rate=1e-5, num_evaluations=20),
@@ -79,7 +80,7 @@ PRETRAINED = Preset(
 )
 """The released code's values for a pre-trained model (`sft.sh`, `rere.sh`)."""
 
-SMOKE = Preset(
+SMOKE = Numbers(
     sft=StageSettings(learning_rate=3e-3, num_evaluations=2, num_saves=2),
     sft_epochs=1,
     sft_max_steps=20,
@@ -93,23 +94,23 @@ SMOKE = Preset(
 """Every stage in under a minute; its numbers mean nothing."""
 
 
-def choose_preset(
+def choose_numbers(
     name: PresetName,
     *,
     from_scratch: bool,
     sft_learning_rate: float | None = None,
     rl_learning_rate: float | None = None,
     **overrides: int | None,
-) -> Preset:
-    """Return a preset, with what is not None replaced.
+) -> Numbers:
+    """Return the numbers of a preset, with what is not None replaced.
 
-    >>> choose_preset("default", from_scratch=True, rl_steps=10).rl_steps
+    >>> choose_numbers("default", from_scratch=True, rl_steps=10).rl_steps
     10
     """
-    preset = SMOKE if name == "smoke" else SCRATCH if from_scratch else PRETRAINED
+    numbers = SMOKE if name == "smoke" else SCRATCH if from_scratch else PRETRAINED
     if sft_learning_rate is not None:
-        preset = replace(preset, sft=replace(preset.sft, learning_rate=sft_learning_rate))
+        numbers = replace(numbers, sft=replace(numbers.sft, learning_rate=sft_learning_rate))
     if rl_learning_rate is not None:
-        preset = replace(preset, rl=replace(preset.rl, learning_rate=rl_learning_rate))
+        numbers = replace(numbers, rl=replace(numbers.rl, learning_rate=rl_learning_rate))
     given: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
-    return replace(preset, **given)
+    return replace(numbers, **given)
