@@ -36,7 +36,7 @@ def load_agent(folder: str | Path, task: Task) -> TrainedAgent:
         ValueError: It is of another library, was trained on other titles, or a file is broken.
     """
     kinds: dict[str, type[Agent]] = {kind.__name__: kind for kind in (MaskablePPO, PPO, A2C, DQN)}
-    return load_settings(folder, task, kinds, library=LIBRARY).trained(folder, task)
+    return load_settings(folder, task, kinds, library=LIBRARY).with_weights(folder, task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

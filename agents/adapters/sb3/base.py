@@ -100,9 +100,9 @@ class Agent(ABC):
             ValueError: It is another agent, was trained on other titles, or a file is broken.
         """
         agent = load_settings(folder, task, {cls.__name__: cls}, library=LIBRARY)
-        return agent.trained(folder, task)
+        return agent.with_weights(folder, task)
 
-    def trained(self, folder: str | Path, task: Task) -> "TrainedAgent":
+    def with_weights(self, folder: str | Path, task: Task) -> "TrainedAgent":
         """Return what has the settings of this agent, and learnt what `folder` holds.
 
         Raises:

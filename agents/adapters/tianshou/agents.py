@@ -16,11 +16,7 @@ from typing import Any
 from gymnasium.spaces import Discrete
 
 from agents.adapters.saved import load_settings, load_weights
-from agents.adapters.tianshou.base import (
-    LIBRARY,
-    Agent,
-    TrainedAgent,
-)  # first: names a missing extra
+from agents.adapters.tianshou.base import LIBRARY, Agent, TrainedAgent  # names a missing extra
 from agents.adapters.tianshou.nets import Critic, IdNet, MaskedActor, ValueNet
 from agents.adapters.tianshou.play import Player
 from agents.budget import Budget

@@ -123,14 +123,20 @@ def test_an_agent_knows_its_titles(tmp_path):
     AGENTS[2].train(task, Budget(steps=100), seed=0).save(tmp_path)
     with pytest.raises(ValueError, match="other titles"):
         load_agent(tmp_path, copy_last(num_titles=13).task)
-    with pytest.raises(ValueError, match="holds a A2C"):
+    with pytest.raises(ValueError, match=r"`agent` \(='A2C'\) must be one of \['PPO'\]"):
         PPO.load(tmp_path, task)
 
 
-def test_an_unknown_agent_is_not_loaded(tmp_path):
-    """A file cannot name whatever it likes."""
-    (tmp_path / "agent.json").write_text('{"agent": "os.system"}')
-    with pytest.raises(ValueError, match="must be one of"):
+def test_an_agent_of_the_old_form_is_to_be_trained_again(tmp_path):
+    """It names no library; nothing is guessed."""
+    (tmp_path / "agent.json").write_text('{"agent": "A2C", "settings": {}, "trie_hash": ""}')
+    with pytest.raises(ValueError, match="train the agent again"):
+        load_agent(tmp_path, copy_last().task)
+
+
+def test_a_folder_without_an_agent_is_named(tmp_path):
+    """The error tells which folder to give."""
+    with pytest.raises(FileNotFoundError, match=r"agent\.json is missing; give the folder"):
         load_agent(tmp_path, copy_last().task)
 
 
@@ -219,7 +225,8 @@ def test_only_ids_are_embedded():
 @pytest.mark.parametrize("library", ["stable_baselines3", "sb3_contrib", "safetensors.torch"])
 def test_a_missing_library_names_the_extra(library, monkeypatch):
     """Using the adapter without it says what to install."""
-    for name in [name for name in sys.modules if name.startswith("agents.adapters.sb3")]:
+    ours = ("agents.adapters.sb3", "agents.adapters.saved")
+    for name in [name for name in sys.modules if name.startswith(ours)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=r'pip install "rere-env\[sb3\]"'):

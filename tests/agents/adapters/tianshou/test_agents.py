@@ -1,5 +1,6 @@
 """Tianshou on our environment: the bridge shows what single environments show; the agents learn."""
 
+import json
 import subprocess
 import sys
 
@@ -329,6 +330,21 @@ def test_an_agent_is_not_loaded_for_other_titles(tmp_path):
     agent.trained(task, agent.make_net(task)).save(tmp_path)
     with pytest.raises(ValueError, match=r"other titles than those of 'fifty_items'"):
         load_agent(tmp_path, fifty_items().task)
+
+
+def test_a_saved_agent_has_the_form_of_all_libraries(tmp_path):
+    """One of the old form, or of another library, is refused."""
+    task = successor().task
+    agent = DQN(**SMALL)
+    agent.trained(task, agent.make_net(task)).save(tmp_path)
+    form = json.loads((tmp_path / "agent.json").read_text("utf-8"))
+    assert (form["library"], form["agent"]) == ("tianshou", "DQN")
+    (tmp_path / "agent.json").write_text(json.dumps(form | {"library": "sb3"}))
+    with pytest.raises(ValueError, match=r"`library` \(='sb3'\) must be 'tianshou'"):
+        load_agent(tmp_path, task)
+    (tmp_path / "agent.json").write_text('{"agent": "DQN", "arguments": {}, "trie": ""}')
+    with pytest.raises(ValueError, match="train the agent again"):
+        load_agent(tmp_path, task)
 
 
 @pytest.mark.parametrize("name", ["exploration", "temperature"])
