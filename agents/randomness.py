@@ -14,16 +14,18 @@ __all__ = ["own_generators"]
 def own_generators(seed: int | None = None) -> Iterator[None]:
     """Give the global generators back as they were, whatever is drawn from them inside.
 
+    Those of accelerators are left alone: `torch.manual_seed` would seed them, and for good.
+
     Args:
-        seed: What they begin with inside; None: as they are.
+        seed: What they begin with inside, any integer that torch takes; None: as they are.
     """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one
     with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            torch.default_generator.manual_seed(seed)
         try:
+            if seed is not None:
+                random.seed(int(seed))
+                np.random.seed(int(seed) % 2**32)  # noqa: NPY002 - it takes no other
+                torch.default_generator.manual_seed(int(seed))
             yield
         finally:
             random.setstate(python)

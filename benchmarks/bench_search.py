@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from agents.bench.timing import machine
 from agents.language_model import LanguageModel
 from agents.policy import Policy, load_backbone
+from agents.randomness import own_generators
 from agents.scoring import title_logprobs
 from agents.search import beam_search
 from agents.trees import TorchTrie
@@ -60,8 +61,7 @@ def world() -> World:
     dataset = games_dataset()
     backbone = load_backbone("scratch:nano", dataset.catalogue.titles)
     task = backbone.task(dataset)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with own_generators(0):
         for parameter in backbone.model.parameters():
             if parameter.ndim == 2:
                 torch.nn.init.normal_(parameter, std=0.3)

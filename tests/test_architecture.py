@@ -74,6 +74,16 @@ RL_LIBRARIES = {
     "tianshou": "tianshou",
     "trl": "trl",
 }
+GLOBAL_GENERATORS = {
+    *("random.seed", "random.setstate", "np.random.seed", "np.random.set_state"),
+    *(
+        "torch.manual_seed",
+        "torch.set_rng_state",
+        "torch.random.fork_rng",
+        "torch.random.manual_seed",
+    ),
+    "torch.default_generator",
+}
 UNSAFE_MODULES = {
     "pickle",
     "_pickle",
@@ -270,6 +280,22 @@ def test_nothing_is_evaluated_or_unpickled(file: Path) -> None:
             if keyword.arg == "allow_pickle"
             and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
         ]
+    assert not wrong, offences(file, wrong)
+
+
+@each_file
+def test_global_generators_are_lent_in_one_place(file: Path) -> None:
+    """Only agents/randomness.py forks or seeds the generators that belong to the whole process.
+
+    (`accelerate.utils.set_seed`, by which a run seeds its own process for good, is another matter.)
+    """
+    if file == Path("agents", "randomness.py"):
+        return
+    wrong = [
+        (node.lineno, f"{ast.unparse(node)}: use `own_generators`")
+        for node in ast.walk(parse(file))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in GLOBAL_GENERATORS
+    ]
     assert not wrong, offences(file, wrong)
 
 

@@ -1,9 +1,9 @@
 """GRU4Rec (Hidasi et al., arXiv 1511.06939): a recurrent network over the history."""
 
-import torch
 from torch import Tensor, nn
 
 from agents.baselines.sequence import SequenceRecommender
+from agents.randomness import own_generators
 from rere_env.task import Task
 
 __all__ = ["GRU4Rec"]
@@ -39,8 +39,7 @@ class GRU4Rec(SequenceRecommender):
             "dropout": dropout,
             "seed": seed,
         }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with own_generators(seed):
             encoder = _Encoder(hidden_size, num_layers, dropout)
         super().__init__(task, encoder, hidden_size, options, seed)
 

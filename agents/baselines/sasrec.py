@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.baselines.sequence import SequenceRecommender
+from agents.randomness import own_generators
 from rere_env.task import Task
 
 __all__ = ["SASRec"]
@@ -50,8 +51,7 @@ class SASRec(SequenceRecommender):
             "dropout": dropout,
             "seed": seed,
         }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with own_generators(seed):
             encoder = _Encoder(task.history_length, hidden_size, num_layers, num_heads, dropout)
         super().__init__(task, encoder, hidden_size, options, seed)
 

@@ -24,6 +24,7 @@ from agents.baselines.popularity import interaction_counts
 from agents.baselines.ranking import best_item_scores, hide, top_titles
 from agents.budget import Budget, Meter
 from agents.files import replace_folder
+from agents.randomness import own_generators
 from rere_env.metrics import discounted_gains, target_ranks
 from rere_env.task import Task
 from rere_env.types import NO_ITEM, Batch
@@ -166,8 +167,7 @@ class SequenceRecommender(nn.Module):
         bought = best_item_scores(counts[None], self.task.catalogue.item_title)[0]
         with torch.no_grad():
             self.bias.copy_(torch.from_numpy(np.log(bought + 1.0)))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with own_generators(seed):
             _Fit(self, sequences(self.task, examples), valid, settings, seed).run(budget, progress)
         return self.eval()
 

@@ -20,6 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from agents.randomness import own_generators
 from rere_env.data import Dataset
 from rere_env.prompts import PAPER_TEMPLATE, compact_prompt, instruction_prompt
 from rere_env.task import Task
@@ -153,8 +154,7 @@ def _scratch(size_name: str, titles: Sequence[str], seed: int, max_length: int) 
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_generators(seed):
         model = Qwen2ForCausalLM(config)
     return Backbone(model=model, tokenizer=HFTokenizer(tokenizer), prompt="compact")
 

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from agents.baselines.gru4rec import GRU4Rec
+from agents.baselines.sasrec import SASRec
+from agents.policy import load_backbone
 from agents.randomness import own_generators
+from rere_env.worlds import successor
 
 
 def state():
@@ -42,3 +46,20 @@ def test_a_seed_decides_what_is_drawn():
         assert draws() == first
     with own_generators():
         assert draws() != first
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40, np.int64(5)])
+def test_a_seed_may_be_any_integer_that_torch_takes(seed):
+    """NumPy's takes 32 bits, and Python's no integer of NumPy."""
+    with own_generators(seed):
+        first = draws()
+    with own_generators(seed):
+        assert draws() == first
+
+
+def test_models_are_drawn_without_seeding_accelerators(monkeypatch):
+    """`torch.manual_seed` would seed those for good, whatever was forked."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("seeded for good"))
+    load_backbone("scratch:nano", ["Star Quest"], seed=3)
+    GRU4Rec(successor().task, seed=3)
+    SASRec(successor().task, seed=3)

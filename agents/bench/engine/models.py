@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from agents.bench.titles import NUM_WORDS
+from agents.randomness import own_generators
 
 __all__ = ["HALF_B_VOCAB_SIZE", "VOCAB_SIZE", "Shape", "make_model"]
 
@@ -46,8 +46,7 @@ def make_model(shape: Shape, eos_id: int, max_length: int = 4096, seed: int = 0)
         eos_token_id=eos_id,
         pad_token_id=eos_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_generators(seed):
         model = Qwen2ForCausalLM(config)
     model.eval()
     return model
