@@ -71,15 +71,22 @@ class LMRecommender:
         """
         if k > self.beam:
             raise ValueError(f"`k` (={k}) must not exceed `beam` (={self.beam}); use a wider beam.")
-        titles = np.full((len(examples), k), NO_TITLE, np.int64)
-        logprobs = np.full((len(examples), k), -np.inf, np.float32)
-        certified = np.zeros(len(examples), np.bool_)
         with self.policy.evaluating():
-            for rows, found in self._batches(examples, k):
-                titles[rows] = found.titles[:, :k]
-                logprobs[rows] = found.logprobs[:, :k]
-                certified[rows] = False if found.certified is None else found.certified
-        return Candidates(titles=titles, logprobs=logprobs, certified=certified)
+            found = list(self._batches(examples, k))
+        if not found:
+            return Candidates(
+                titles=np.zeros((0, k), np.int64), logprobs=np.zeros((0, k), np.float32)
+            )
+        rows = np.concatenate([rows for rows, _ in found])
+        beams = Candidates.joined([part for _, part in found]).take(np.argsort(rows))
+        titles = beams.titles[:, :k]
+        return Candidates(
+            titles=titles,
+            logprobs=beams.logprobs[:, :k],
+            certified=beams.certified,
+            # What is illegal keeps its rank among the beams: of the first k some are counted.
+            num_illegal=None if beams.num_illegal is None else (titles == NO_TITLE).sum(axis=1),
+        )
 
     def exact(self) -> "ExactRecommender":
         """Return the recommender that scores every title under the same policy.

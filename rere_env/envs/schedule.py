@@ -118,24 +118,33 @@ class RandomExamples:
     BLOCK_BYTES = 256
 
     def __init__(self, num_rows: int, num_examples: int) -> None:
-        """Leave the generators unseeded: entropy, unless `seed` comes first."""
+        """Fix the seeds: entropy, the next integer for the next row, unless `seed` comes first.
+
+        A generator is made when it is first needed, or looked at, which then makes no difference.
+        """
         self.num_examples = num_examples
-        self.generators: list[np.random.Generator | None] = [None] * num_rows
-        self.seeds: list[int] = [-1] * num_rows
+        _, entropy = seeding.np_random()
+        self.seeds = [entropy + row for row in range(num_rows)]
+        self._generators: list[np.random.Generator | None] = [None] * num_rows
         dtype = np.min_scalar_type(num_examples - 1)
         self._size = self.BLOCK_BYTES // dtype.itemsize
         self._block = np.zeros((num_rows, self._size), dtype)
         self._next = np.full(num_rows, self._size)
 
+    @property
+    def generators(self) -> tuple[np.random.Generator, ...]:
+        """The generator of each row; it has drawn the block that was read ahead."""
+        return tuple(self._generator(row) for row in range(len(self.seeds)))
+
     def seed(self, rows: IntArray, seeds: Sequence[int | None]) -> None:
         """Give each row a generator of its own; None keeps the one it has."""
         for row, seed in zip(rows.tolist(), seeds, strict=True):
-            if seed is not None or self.generators[row] is None:
-                self.generators[row], self.seeds[row] = seeding.np_random(seed)
+            if seed is not None:
+                self._generators[row], self.seeds[row] = seeding.np_random(seed)
                 self._next[row] = self._size
 
     def draw(self, rows: IntArray) -> NDArray[np.int64]:
-        """Return the next example of each row, which must have been seeded."""
+        """Return the next example of each row."""
         place = self._next[rows]
         spent = (place == self._size).nonzero()[0]
         if len(spent):
@@ -148,7 +157,7 @@ class RandomExamples:
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that a later `restore` needs."""
         return {
-            "generators": [g and g.bit_generator.state for g in self.generators],
+            "generators": [g and g.bit_generator.state for g in self._generators],
             "seeds": list(self.seeds),
             "block": self._block.copy(),
             "next": self._next.copy(),
@@ -157,21 +166,26 @@ class RandomExamples:
     def restore(self, state: dict[str, Any]) -> None:
         """Take the result of `state()` back."""
         for row, saved in enumerate(state["generators"]):
-            self.generators[row] = None
+            self._generators[row] = None
             if saved is not None:
                 generator, _ = seeding.np_random(0)
                 generator.bit_generator.state = saved
-                self.generators[row] = generator
+                self._generators[row] = generator
         self.seeds = list(state["seeds"])
         self._block[...] = state["block"]
         self._next[...] = state["next"]
 
+    def _generator(self, row: int) -> np.random.Generator:
+        generator = self._generators[row]
+        if generator is None:
+            generator, _ = seeding.np_random(self.seeds[row])
+            self._generators[row] = generator
+        return generator
+
     def _read_ahead(self, rows: IntArray) -> None:
         for row in rows.tolist():
-            generator = self.generators[row]
-            if generator is None:
-                raise RuntimeError(f"row {row} was never seeded.")
-            self._block[row] = generator.integers(self.num_examples, size=self._size)
+            drawn = self._generator(row).integers(self.num_examples, size=self._size)
+            self._block[row] = drawn
 
 
 class Schedule:

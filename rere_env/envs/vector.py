@@ -140,17 +140,16 @@ class ReReVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """The generator of each row, or group (read ahead in blocks); unseeded: entropy."""
-        random = self._schedule.random
-        random.seed(np.arange(self._schedule.num_groups), [None] * self._schedule.num_groups)
-        return tuple(g for g in random.generators if g is not None)
+        """The generator of each row, or group (read ahead in blocks); unseeded: entropy.
+
+        Looking at them changes nothing; drawing from them does.
+        """
+        return self._schedule.random.generators
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
         """The seed of each row, or group."""
-        random = self._schedule.random
-        random.seed(np.arange(self._schedule.num_groups), [None] * self._schedule.num_groups)
-        return tuple(random.seeds)
+        return tuple(self._schedule.random.seeds)
 
     def reset(
         self,

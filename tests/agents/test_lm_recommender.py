@@ -102,3 +102,25 @@ def test_an_exact_list_longer_than_the_catalogue_is_padded(animal_task, model_of
     assert (np.sort(titles[:, :8], axis=1) == np.arange(8)).all()
     assert (titles[:, 8:] == -1).all()
     assert lm.training
+
+
+def test_a_search_that_cannot_tell_certifies_nothing(animal_task, lm_of):
+    """None is "cannot tell", False would be "no"; only titles were written, so none is counted."""
+    lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
+    recommender = LMRecommender(animal_task, lm, beam=8, search="beam", batch_size=3)
+    found = recommender.search(animal_task.split("test"), 4)
+    assert found.certified is None
+    assert found.num_illegal is None
+
+
+def test_what_is_no_title_is_counted_among_those_returned(animal_task, lm_of):
+    """In the order of the examples, whatever the batches."""
+    lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
+    recommender = LMRecommender(
+        animal_task, lm, beam=8, search="unconstrained", support="vocabulary", batch_size=3
+    )
+    found = recommender.search(animal_task.split("test"), 4)
+    assert found.num_illegal.tolist() == (found.titles == -1).sum(axis=1).tolist()
+    assert found.num_illegal.any()
+    nothing = recommender.search(animal_task.split("test").take(slice(0, 0)), 4)
+    assert nothing.titles.shape == (0, 4)

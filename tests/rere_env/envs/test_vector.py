@@ -223,6 +223,46 @@ def test_rows_have_generators_of_their_own(tiny_task):
     assert len(env.np_random) == 3
 
 
+def look_at_generators(env):
+    """What a curious user, or a wrapper, does."""
+    return env.np_random, env.np_random_seed
+
+
+def play(env, **reset):
+    """Ten steps from a reset: which examples were drawn."""
+    _, infos = env.reset(**reset)
+    drawn = [infos["example"].tolist()]
+    for step in range(10):
+        if step == 5:
+            env.reset(options={"reset_mask": np.array([True, False, True])})
+        infos = env.step(np.full(3, -1))[-1]
+        drawn.append(infos.get("example", np.zeros(3)).tolist())
+    return drawn
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("seed", [None, 7, [None, 3, None]])
+def test_looking_at_the_generators_changes_nothing(tiny_task, split, seed):
+    """Of two equal environments, unseeded at first, one is looked at: both go on alike."""
+    env = ReReVectorEnv(3, tiny_task, slate_size=1, split=split)
+    other = ReReVectorEnv(3, tiny_task, slate_size=1, split=split)
+    other.set_state(env.get_state())
+    look_at_generators(env)
+    assert play(env, seed=seed) == play(other, seed=seed)
+    look_at_generators(env)
+    assert play(env) == play(other)
+
+
+def test_generators_can_be_looked_at_before_the_first_reset(tiny_task):
+    """They are one a row, the same ones at every look, and those that an unseeded reset uses."""
+    env = ReReVectorEnv(3, tiny_task, slate_size=1)
+    generators, seeds = look_at_generators(env)
+    env.reset()
+    assert all(a is b for a, b in zip(generators, env.np_random, strict=True))
+    assert env.np_random_seed == seeds
+    assert len(set(seeds)) == 3
+
+
 @pytest.mark.parametrize("mode", MODES[:2])
 def test_episode_statistics_are_right(tiny_task, mode):
     """Gymnasium's wrapper counts returns and lengths, whatever the autoreset mode."""
