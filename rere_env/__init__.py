@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from rere_env.task import Task, load_task
     from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
     from rere_env.trie import EOS, Trie
-    from rere_env.types import NO_ITEM, NO_TITLE, Batch, Example, Observation, Recommender, Reward
+    from rere_env.types import (
+        NO_ITEM,
+        NO_TITLE,
+        Batch,
+        BatchLike,
+        Example,
+        Observation,
+        Recommender,
+        Reward,
+    )
     from rere_env.wrappers import (
         DecisionActions,
         EpisodeText,
@@ -55,6 +64,7 @@ __all__ = [
     "REWARDS",
     "Allowed",
     "Batch",
+    "BatchLike",
     "Catalogue",
     "Combined",
     "Dataset",

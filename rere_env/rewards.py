@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from rere_env.types import NO_TITLE, Batch, BoolArray, FloatArray, IntArray, Reward
+from rere_env.types import NO_TITLE, Batch, BatchLike, BoolArray, FloatArray, IntArray, Reward
 
 __all__ = [
     "REWARDS",
@@ -41,12 +41,12 @@ def rank_weights(group_size: int) -> FloatArray:
     return 1.0 / np.log2(np.arange(2, group_size + 2))
 
 
-def hit(titles: IntArray, batch: Batch) -> FloatArray:
+def hit(titles: IntArray, batch: BatchLike) -> FloatArray:
     """Pay 1 where the title is the target, else 0 (ReRe, arXiv 2510.12211, Eq. 7)."""
     return _is_target(titles, batch).astype(np.float32)
 
 
-def rank(titles: IntArray, batch: Batch) -> FloatArray:
+def rank(titles: IntArray, batch: BatchLike) -> FloatArray:
     """Penalise the negatives of a group that holds the target, the confident ones most.
 
     0 on the hit and -w_k / W on the others, W = sum of all w_k; all zeros in a group without the
@@ -59,7 +59,7 @@ def rank(titles: IntArray, batch: Batch) -> FloatArray:
     return np.where(pays, _penalties(titles.shape[1]), np.float32(0))
 
 
-def rank_literal(titles: IntArray, batch: Batch) -> FloatArray:
+def rank_literal(titles: IntArray, batch: BatchLike) -> FloatArray:
     """Take the paper's Eq. 8-9 literally: groups without a hit are penalised as well.
 
     The weights are normalised over the negatives alone, so every group sums to -1 unless it holds
@@ -139,12 +139,12 @@ class WeightedSum:
         self.terms = terms
         self._weights = [np.float32(weight) for weight, _ in terms]
 
-    def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
+    def __call__(self, titles: IntArray, batch: BatchLike) -> FloatArray:
         """Return the sum of the weighted terms, float32 [B, G]."""
         return self.with_terms(titles, batch)[0]
 
     def with_terms(
-        self, titles: IntArray, batch: Batch
+        self, titles: IntArray, batch: BatchLike
     ) -> tuple[FloatArray, dict[str, FloatArray]]:
         """Return the weighted sum, and each unweighted term by the name of its function.
 
@@ -173,7 +173,7 @@ class _Semantic:
         self._directions = np.divide(table, length, out=np.zeros_like(table), where=length > 0)
         self.__name__ = name
 
-    def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
+    def __call__(self, titles: IntArray, batch: BatchLike) -> FloatArray:
         target = self._directions[batch.target_title]  # [B, D]
         cosine = np.einsum("bgd,bd->bg", self._directions[titles], target)
         known = (titles != NO_TITLE) & (batch.target_title != NO_TITLE)[:, None]
@@ -185,8 +185,8 @@ class _Collaborative:
         self._scores_of, self._scale = scores_of, scale
         self.__name__ = name
 
-    def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
-        scores = np.asarray(self._scores_of(batch), np.float64)  # [B, titles]
+    def __call__(self, titles: IntArray, batch: BatchLike) -> FloatArray:
+        scores = np.asarray(self._scores_of(batch.take(slice(None))), np.float64)  # [B, titles]
         is_title = titles != NO_TITLE
         chosen: FloatArray = np.take_along_axis(scores, np.where(is_title, titles, 0), axis=1)
         if self._scale == "softmax":
@@ -215,7 +215,9 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
 """The rewards that a name can choose (names survive `EnvSpec.to_json`)."""
 
 
-def pay(reward: Reward, titles: IntArray, batch: Batch) -> tuple[FloatArray, dict[str, FloatArray]]:
+def pay(
+    reward: Reward, titles: IntArray, batch: BatchLike
+) -> tuple[FloatArray, dict[str, FloatArray]]:
     """Return what titles [B, G] are paid and each term of it, computed once and checked.
 
     The one way to pay, for environments and agents alike. A plain function is its own single term.
@@ -264,7 +266,7 @@ def _penalties(group_size: int) -> FloatArray:
     return penalties
 
 
-def _is_target(titles: IntArray, batch: Batch) -> BoolArray:
+def _is_target(titles: IntArray, batch: BatchLike) -> BoolArray:
     is_target: BoolArray = (titles == batch.target_title[:, None]) & (titles != NO_TITLE)
     return is_target
 

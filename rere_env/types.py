@@ -19,6 +19,7 @@ __all__ = [
     "NO_ITEM",
     "NO_TITLE",
     "Batch",
+    "BatchLike",
     "BatchRows",
     "BoolArray",
     "Example",
@@ -138,21 +139,71 @@ class Batch:
         return self.take(np.sort(rng.choice(len(self), num, replace=False)))
 
 
-class BatchRows(Batch):
+class BatchLike(Protocol):
+    """What a reward may read of B examples: a `Batch` has it, and so has what stands for one."""
+
+    @property
+    def user(self) -> IntArray:
+        """[B] int64."""
+        ...
+
+    @property
+    def history(self) -> IntArray:
+        """[B, H] int32 item ids, oldest first, padded on the right with `NO_ITEM`."""
+        ...
+
+    @property
+    def target(self) -> IntArray:
+        """[B] int32 item ids."""
+        ...
+
+    @property
+    def target_title(self) -> IntArray:
+        """[B] int32 title ids."""
+        ...
+
+    @property
+    def history_length(self) -> IntArray:
+        """[B] number of items in each history."""
+        ...
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        ...
+
+    def __getitem__(self, row: int, /) -> Example:
+        """Return one row as an `Example`."""
+        ...
+
+    def __iter__(self) -> Iterator[Example]:
+        """Iterate over the rows."""
+        ...
+
+    def take(self, rows: "IntArray | Sequence[int] | slice") -> Batch:
+        """Return rows, in the order given, as a `Batch`; `slice(None)`: all of them."""
+        ...
+
+
+class BatchRows:
     """Some rows of a batch, gathered when they are read: a reward reads little of it."""
 
     __slots__ = ("_rows", "_source")
-    _rows: IntArray
-    _source: Batch
 
     def __init__(self, source: Batch, rows: IntArray) -> None:
         """Choose rows, in the order given."""
-        object.__setattr__(self, "_source", source)
-        object.__setattr__(self, "_rows", rows)
+        self._source, self._rows = source, rows
 
     def __len__(self) -> int:
         """Count the examples."""
         return len(self._rows)
+
+    def __getitem__(self, row: int) -> Example:
+        """Return one row as an `Example`."""
+        return self._source[int(self._rows[row])]
+
+    def __iter__(self) -> Iterator[Example]:
+        """Iterate over the rows."""
+        return (self._source[row] for row in self._rows.tolist())
 
     @property
     def user(self) -> IntArray:
@@ -174,6 +225,15 @@ class BatchRows(Batch):
         """[B] int32 title ids."""
         return self._source.target_title.take(self._rows)
 
+    @property
+    def history_length(self) -> IntArray:
+        """[B] number of items in each history."""
+        return self.take(slice(None)).history_length
+
+    def take(self, rows: "IntArray | Sequence[int] | slice") -> Batch:
+        """Return rows, in the order given, as a `Batch`."""
+        return self._source.take(self._rows[rows])
+
 
 class Observation(TypedDict):
     """What an agent sees: flat int64 arrays, 0 = empty (DESIGN section 3)."""
@@ -183,7 +243,7 @@ class Observation(TypedDict):
     prefix: IntArray  # [L] local token ids of the title being written
 
 
-Reward: TypeAlias = Callable[[IntArray, Batch], FloatArray]
+Reward: TypeAlias = Callable[[IntArray, BatchLike], FloatArray]
 """`(titles [B, G] best first, batch of B) -> float32 [B, G]`."""
 
 

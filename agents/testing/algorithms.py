@@ -26,7 +26,7 @@ from agents.training.budgeted import PolicyAlgorithm, as_algorithm
 from rere_env.rewards import WeightedSum, weighted_sum
 from rere_env.task import Task
 from rere_env.testing import check_recommender, some_examples
-from rere_env.types import Batch, FloatArray, IntArray, Recommender, Reward
+from rere_env.types import BatchLike, FloatArray, IntArray, Recommender, Reward
 from rere_env.worlds import copy_last
 
 __all__ = ["TianshouSource", "VecEnvSource", "check_algorithm", "check_same_episodes"]
@@ -142,7 +142,7 @@ def _counting(task: Task, count: _Count) -> Task:
 
     def counted(term: Reward) -> Reward:
         @wraps(term)
-        def reward(titles: IntArray, batch: Batch) -> FloatArray:
+        def reward(titles: IntArray, batch: BatchLike) -> FloatArray:
             count.slates += len(titles)
             return term(titles, batch)
 

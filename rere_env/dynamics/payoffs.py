@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rere_env.rewards import pay, sees_rank_only
-from rere_env.types import Batch, BatchRows, BoolArray, IntArray, Reward
+from rere_env.types import Batch, BatchLike, BatchRows, BoolArray, IntArray, Reward
 
 __all__ = ["Payoff", "SlatePayoffs", "score"]
 
@@ -72,7 +72,7 @@ class SlatePayoffs:
         return Payoff(items, items.sum(axis=1), sums)
 
 
-def score(reward: Reward, titles: IntArray, batch: Batch) -> tuple[Float64, dict[str, Float64]]:
+def score(reward: Reward, titles: IntArray, batch: BatchLike) -> tuple[Float64, dict[str, Float64]]:
     """Return the reward [B, G] of titles and each of its terms, as float64.
 
     Raises:

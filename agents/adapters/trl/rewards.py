@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray, Reward
+from rere_env.types import NO_TITLE, BatchLike, FloatArray, IntArray, Reward
 
 __all__ = ["from_trl_reward"]
 
@@ -63,7 +63,7 @@ class _TRLReward:
         self._fn, self._task, self._none_as = fn, task, none_as
         self.__name__ = name
 
-    def __call__(self, titles: IntArray, batch: Batch) -> FloatArray:
+    def __call__(self, titles: IntArray, batch: BatchLike) -> FloatArray:
         row, slot = np.nonzero(titles != NO_TITLE)
         rewards = np.zeros(titles.shape, np.float32)
         if len(row) == 0:
