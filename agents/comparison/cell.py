@@ -139,7 +139,7 @@ def write_row(folder: Path, name: str, done: Evaluation, about: dict[str, Any]) 
     """Write what was measured; the JSON comes last and says that all is there."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = {metric: done.rows[metric] for metric in METRICS if metric in done.rows}
-    arrays: dict[str, Any] = {"target_title": done.target_title, **rows}
+    arrays: dict[str, Any] = {"target_title": done.target_title, "user": done.user, **rows}
     np.savez_compressed(folder / f"{name}.npz", **arrays)
     write_json(
         folder / f"{name}.json",
