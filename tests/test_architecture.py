@@ -24,7 +24,7 @@ MAX_LINES_PER_FUNCTION = 70
 # import its own layer and those before it.
 CORE_LAYERS = (
     "types ragged",
-    "tokenizer rewards metrics",
+    "tokenizer rewards metrics confidence",
     "catalogue",
     "filters prompts games",
     "trie",
