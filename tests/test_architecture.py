@@ -17,6 +17,8 @@ FILES = sorted(
     for path in (REPOSITORY / package).rglob("*.py")
 )
 
+EXAMPLES = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "examples").glob("*.py"))
+
 MAX_LINES_PER_FILE = 320
 MAX_LINES_PER_FUNCTION = 70
 
@@ -306,4 +308,21 @@ def test_files_and_functions_stay_short(file: Path) -> None:
                         f"{node.name} has {length} lines, more than {MAX_LINES_PER_FUNCTION}",
                     )
                 )
+    assert not wrong, offences(file, wrong)
+
+
+def public_modules() -> set[str]:
+    """What a user imports from: top-level modules, packages and the adapters' packages."""
+    deep = {f"agents.adapters.{library}" for library in set(RL_LIBRARIES.values())}
+    return {module for module in MODULES if module.count(".") <= 1} | deep
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=str)
+def test_examples_import_what_is_public(file: Path) -> None:
+    """They are copied, so they must not reach into the modules behind a package's face."""
+    wrong = [
+        (found.line, f"imports from {found.name}")
+        for found in imports_of(parse(file), file)
+        if found.top_level in {"agents", "rere_env"} and found.name not in public_modules()
+    ]
     assert not wrong, offences(file, wrong)
