@@ -326,3 +326,27 @@ def test_examples_import_what_is_public(file: Path) -> None:
         if found.top_level in {"agents", "rere_env"} and found.name not in public_modules()
     ]
     assert not wrong, offences(file, wrong)
+
+
+def arguments_of(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
+    """The line and the argument names of every function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            listed = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            yield node.lineno, {argument.arg for argument in listed}
+
+
+HOLD_PARTS_OF_A_POLICY = (("agents", "policy"), ("agents", "trees"))
+HOLD_HIDDEN_TITLES = ("filters.py", "prompts.py", "shown.py", "trie.py")
+
+
+@each_file
+def test_values_travel_whole(file: Path) -> None:
+    """A `Policy`, not a model and a trie side by side; `Prompts`, not what is hidden beside them."""
+    wrong = []
+    for line, names in arguments_of(parse(file)):
+        if {"lm", "trie"} <= names and file.parts[:2] not in HOLD_PARTS_OF_A_POLICY:
+            wrong.append((line, "takes `lm` and `trie`; take a Policy"))
+        if "hidden" in names and file.name not in HOLD_HIDDEN_TITLES:
+            wrong.append((line, "takes `hidden`; take Prompts"))
+    assert not wrong, offences(file, wrong)
