@@ -71,8 +71,6 @@ class EnvRecommender:
         self.values = values
         self.batch_size = batch_size
         self._model_id = task.title_tokens.local_model if token_ids == "model" else None
-        # Item id -> title id + 1; the padding item -1 finds the 0 at the end.
-        self._title = np.append(task.catalogue.item_title.astype(np.int64) + 1, 0)
 
     def recommend(self, examples: Batch, k: int) -> Int64:
         """Return title ids [B, k], best first, `NO_TITLE` where the beams hold no more."""
@@ -84,8 +82,7 @@ class EnvRecommender:
 
     def _search(self, examples: Batch, k: int) -> Int64:
         trie = self.task.trie
-        hidden = self.task.hidden(examples)
-        shown = ShownTitles(trie, len(examples), None if hidden is None else hidden.lists())
+        shown = ShownTitles(trie, self.task.hidden(examples))
         history = self._history(examples)
         width = self.beam if self.beam == 1 else max(self.beam, k)
         row = np.arange(len(examples))
@@ -161,7 +158,8 @@ class EnvRecommender:
 
     def _history(self, examples: Batch) -> Int64:
         history = np.zeros((len(examples), self.task.history_length), np.int64)
-        history[:, : examples.history.shape[1]] = self._title[examples.history]
+        titles = self.task.catalogue.history_titles(examples.history)
+        history[:, : titles.shape[1]] = titles
         return history
 
     def _no_prefix(self, num_rows: int) -> Int64:

@@ -6,19 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.scoring import score_catalogue
-from agents.search import Search, find_search
-from agents.trees import TorchTrie
+from agents.scoring.catalogue import check_support
+from agents.search import find_search
 from agents.types import Candidates, Support
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray
+from rere_env.types import NO_TITLE, Batch, FloatArray
 
 __all__ = ["ExactRecommender", "LMRecommender", "final_search"]
 
 
-def final_search(support: Support) -> Search:
+def final_search(support: Support) -> str:
     """Return the search that counts at the end: the best titles themselves where that is cheap."""
-    return "exact" if support == "catalogue" else "parity"
+    return "exact" if support == "catalogue" else "beam"
 
 
 class LMRecommender:
@@ -31,7 +32,7 @@ class LMRecommender:
         *,
         beam: int = 50,
         support: Support = "catalogue",
-        search: Search = "parity",
+        search: str = "beam",
         batch_size: int = 64,
     ) -> None:
         """Keep the policy.
@@ -47,13 +48,16 @@ class LMRecommender:
             batch_size: Prompts searched together.
         """
         self.task = task
-        self.lm = lm
+        self.policy = Policy.of(lm, task, support)
         self.beam = beam
-        self.support = support
         self.batch_size = batch_size
-        self.search_name: Search = search
+        self.search_name = search
         self._search = find_search(search)
-        self._trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
+
+    @property
+    def lm(self) -> LanguageModel:
+        """The policy's language model."""
+        return self.policy.lm
 
     def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
         """Return title ids [B, k], best first."""
@@ -70,13 +74,11 @@ class LMRecommender:
         titles = np.full((len(examples), k), NO_TITLE, np.int64)
         logprobs = np.full((len(examples), k), -np.inf, np.float32)
         certified = np.zeros(len(examples), np.bool_)
-        training = self.lm.training
-        self.lm.eval()
-        for rows, found in self._batches(examples, k):
-            titles[rows] = found.titles[:, :k]
-            logprobs[rows] = found.logprobs[:, :k]
-            certified[rows] = False if found.certified is None else found.certified
-        self.lm.train(training)
+        with self.policy.evaluating():
+            for rows, found in self._batches(examples, k):
+                titles[rows] = found.titles[:, :k]
+                logprobs[rows] = found.logprobs[:, :k]
+                certified[rows] = False if found.certified is None else found.certified
         return Candidates(titles=titles, logprobs=logprobs, certified=certified)
 
     def exact(self) -> "ExactRecommender":
@@ -85,32 +87,17 @@ class LMRecommender:
         Raises:
             ValueError: The probabilities of the titles do not sum to one.
         """
-        if self.support != "catalogue":
-            raise ValueError(
-                f"`support` (={self.support!r}) must be 'catalogue' where every title is scored; "
-                "use search='exact' for the best ones."
-            )
-        return ExactRecommender(self.task, self.lm)
+        check_support(self.policy)
+        return ExactRecommender(self.task, self.policy.lm)
 
     def _batches(self, examples: Batch, k: int) -> Iterator[tuple[NDArray[np.int64], Candidates]]:
         # The best k titles are the same in any width, if the search is exact.
         width = k if self.search_name == "exact" else self.beam
-        prompts = [self.task.prompt(example.history) for example in examples]
-        hidden = _hidden(self.task, examples)
-        order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+        prompts = self.task.prompts(examples)
+        order = np.argsort(prompts.lengths, kind="stable")
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            yield (
-                rows,
-                self._search(
-                    self.lm,
-                    self._trie,
-                    [prompts[row] for row in rows],
-                    width,
-                    support=self.support,
-                    hidden=None if hidden is None else [hidden[row] for row in rows],
-                ),
-            )
+            yield rows, self._search(self.policy, prompts.take(rows), width)
 
 
 class ExactRecommender:
@@ -124,7 +111,7 @@ class ExactRecommender:
             lm: The policy, on its device.
         """
         self.task = task
-        self.lm = lm
+        self.policy = Policy.of(lm, task)
 
     def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
         """Return title ids [B, k], best first; hidden ones are left out."""
@@ -138,18 +125,9 @@ class ExactRecommender:
 
     def logprobs(self, examples: Batch) -> NDArray[np.float32]:
         """Return the log-probability of every title, [B, titles]."""
-        training = self.lm.training
-        self.lm.eval()
-        hidden = _hidden(self.task, examples)
-        scores = score_catalogue(self.lm, self.task, examples, hidden=hidden)
-        self.lm.train(training)
-        return scores
+        with self.policy.evaluating():
+            return score_catalogue(self.policy, self.task.prompts(examples))
 
     def probabilities(self, examples: Batch) -> FloatArray:
         """Return the probability of every title, float64 [B, titles]."""
         return np.exp(self.logprobs(examples), dtype=np.float64)
-
-
-def _hidden(task: Task, examples: Batch) -> list[IntArray] | None:
-    hidden = task.hidden(examples)
-    return None if hidden is None else hidden.lists()

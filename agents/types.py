@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+from rere_env.prompts import Prompts
 from rere_env.types import IntArray
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "LossInputs",
     "OnLongPrompt",
     "Sampler",
-    "SamplerName",
     "StepTotals",
     "Support",
 ]
@@ -30,18 +30,6 @@ AdvantageName = Literal[
     "group_normalized", "group_centered", "leave_one_out", "batch_centered", "raw", "windowed"
 ]
 """The name of an advantage, as `rere train --advantage` takes it."""
-
-SamplerName = Literal[
-    "beam",
-    "radix",
-    "exact",
-    "sample",
-    "sample_distinct",
-    "sample_unconstrained",
-    "beam_with_target",
-    "sample_with_target",
-]
-"""The name of a sampler, as `rere train --sampler` takes it."""
 
 OnLongPrompt = Literal["error", "truncate"]
 """What happens to a prompt that does not fit: it is refused, or loses its oldest items."""
@@ -61,6 +49,11 @@ class Candidates:
             where the method cannot tell.
         num_illegal: [B] int64, of the B * G that were written those that are no title; None where
             only titles can be written.
+
+    >>> found = Candidates(titles=np.array([[4, 8], [8, -1]]),
+    ...                    logprobs=np.array([[-1.0, -2.0], [-0.5, -np.inf]], np.float32))
+    >>> found.take(np.array([1])).titles.tolist(), Candidates.joined([found, found]).titles.shape
+    ([[8, -1]], (4, 2))
     """
 
     titles: NDArray[np.int64]
@@ -102,26 +95,19 @@ class Sampler(Protocol):
 
     def __call__(
         self,
-        lm: Any,  # noqa: ANN401 - a LanguageModel; its module stands above this one
-        trie: Any,  # noqa: ANN401 - a TorchTrie, likewise
-        prompts: Sequence[Sequence[int]],
+        policy: Any,  # noqa: ANN401 - a `Policy`; its module stands above this one
+        prompts: Prompts,
         group_size: int,
         *,
-        support: Support = "catalogue",
-        hidden: Sequence[IntArray] | None = None,
-        targets: IntArray | None = None,
         generator: "torch.Generator | None" = None,
     ) -> Candidates:
         """Return candidates [B, G], best first.
 
         Args:
-            lm: The policy, in eval mode.
-            trie: The catalogue, on the policy's device.
-            prompts: B prompts of model token ids, of any lengths.
+            policy: What writes, in eval mode.
+            prompts: B prompts; nothing hidden from one is written for it. Samplers that look for
+                the answers find them there.
             group_size: G.
-            support: What the probabilities are normalised over.
-            hidden: B arrays of title ids that each prompt may not be shown.
-            targets: [B] title ids of the answers, for samplers that look for them.
             generator: Source of randomness, on the policy's device; None: torch's own.
         """
         ...
@@ -159,6 +145,18 @@ class LossInputs:
         totals: Of the whole optimiser step, whatever part of it these groups are.
         exact_kl: [B, G, T] KL(policy || reference) over the legal tokens of each decision, with
             gradient; None where it is not known (`support="vocabulary"`).
+
+    One prompt, two titles of one kept token; a loss that is the mean probability of the targets:
+
+    >>> import torch
+    >>> lp = torch.tensor([[[0.5], [0.25]]]).log()  # [B=1, G=2, T=1]
+    >>> inputs = LossInputs(
+    ...     logprobs=lp, old_logprobs=lp, ref_logprobs=lp, mask=lp < 0,
+    ...     advantages=torch.tensor([[1.0, -1.0]]), rewards=torch.tensor([[1.0, 0.0]]),
+    ...     is_target=torch.tensor([[True, False]]),
+    ...     totals=StepTotals(num_groups=1, num_candidates=2, num_tokens=2, longest_title=1))
+    >>> float(inputs.logprobs.sum(-1).exp()[inputs.is_target].mean())
+    0.5
     """
 
     logprobs: "Tensor"

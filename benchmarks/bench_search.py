@@ -20,13 +20,14 @@ from transformers import PreTrainedModel
 
 from agents.bench.timing import machine
 from agents.language_model import LanguageModel
-from agents.policy import load_backbone
+from agents.policy import Policy, load_backbone
 from agents.scoring import title_logprobs
 from agents.search import beam_search
 from agents.trees import TorchTrie
 from agents.types import Support
 from rere_env import Task
 from rere_env.data import games_dataset
+from rere_env.prompts import Prompts
 
 NUM_PROMPTS = 4
 GROUP_SIZE = 16
@@ -42,6 +43,10 @@ class World:
     prompts: list[list[int]]
     completions: list[list[int]]
     continuations: dict[tuple[int, ...], list[int]]
+
+    def policy(self, support: Support) -> Policy:
+        """What our searches are given."""
+        return Policy(lm=self.lm, trie=self.trie, support=support)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -80,7 +85,7 @@ def world() -> World:
 
 def tree_search(world: World, num_beams: int, support: Support) -> tuple[np.ndarray, np.ndarray]:
     """Ours."""
-    found = beam_search(world.lm, world.trie, world.prompts, num_beams, support=support)
+    found = beam_search(world.policy(support), Prompts(world.prompts), num_beams)
     return found.titles, found.logprobs
 
 
@@ -143,9 +148,7 @@ def test_search(benchmark, world: World, search: Search, support: Support):
 
 def packed_logprobs(world: World, titles: np.ndarray, support: Support) -> Tensor:
     """Ours: one tree a prompt."""
-    return title_logprobs(
-        world.lm, world.task.trie, world.task.title_tokens, world.prompts, titles, support
-    )
+    return title_logprobs(world.policy(support), Prompts(world.prompts), titles)
 
 
 def separate_logprobs(world: World, titles: np.ndarray, support: Support) -> Tensor:

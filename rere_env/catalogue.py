@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.ragged import offsets
 from rere_env.tokenizer import Tokenizer
-from rere_env.types import IntArray
+from rere_env.types import NO_ITEM, IntArray
 
 __all__ = ["Catalogue", "DuplicatePolicy", "TitleTokens"]
 
@@ -93,6 +94,11 @@ class Catalogue:
         """Return the item ids that a title stands for, ascending."""
         return self._items_by_title[self._title_first[title] : self._title_first[title + 1]]
 
+    def history_titles(self, history: IntArray) -> NDArray[np.int32]:
+        """Return title id + 1 of each item of histories [..., H], 0 where there is none."""
+        titles: NDArray[np.int32] = np.where(history == NO_ITEM, 0, self.item_title[history] + 1)
+        return titles
+
     def item_id(self, key: str) -> int:
         """Return the item id of a key of the user's files.
 
@@ -143,7 +149,7 @@ class Catalogue:
         local_model = np.concatenate([[tokenizer.eos_id], used[used != tokenizer.eos_id]])
         tokens = TitleTokens(
             local_model=local_model,
-            indptr=np.concatenate([[0], np.cumsum(lengths)]),
+            indptr=offsets(lengths),
             tokens=np.zeros(0, np.int32),
             num_lossy=sum(
                 tokenizer.decode_completion(row) != title
@@ -186,6 +192,10 @@ class TitleTokens:
     def to_model_ids(self, local: IntArray) -> NDArray[np.int64]:
         """Map local ids to the tokenizer's."""
         return self.local_model[local]
+
+    def model_ids(self, title: int) -> NDArray[np.int64]:
+        """Return one title as the tokenizer's ids, EOS included."""
+        return self.to_model_ids(self[title])
 
     def from_model_ids(self, ids: IntArray) -> NDArray[np.int64]:
         """Map the tokenizer's ids to local ones, -1 where no title uses the id."""

@@ -5,11 +5,14 @@ by the dynamics themselves. Knows catalogue, batches and the leaves of a trie; n
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rere_env.catalogue import Catalogue
+from rere_env.ragged import offsets, owners, stretches
 from rere_env.types import NO_ITEM, Batch, BoolArray, IntArray
 
 __all__ = [
@@ -25,26 +28,66 @@ __all__ = [
 ]
 
 
-class Hidden(NamedTuple):
-    """Hidden titles, ragged (CSR): example i owns `indptr[i]:indptr[i + 1]`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Hidden:
+    """Hidden titles, ragged (CSR): example i owns `indptr[i]:indptr[i + 1]`.
 
-    indptr: IntArray  # [B + 1]
-    titles: IntArray  # [total] ascending and distinct within an example
+    Attributes:
+        indptr: [B + 1] int64.
+        titles: [total] int64 title ids, ascending and distinct within an example.
+
+    >>> hidden = Hidden.from_lists([[5, 2, 5], [], [7]])
+    >>> hidden.indptr.tolist(), hidden.titles.tolist(), hidden.take([2, 0]).of(1).tolist()
+    ([0, 2, 2, 3], [2, 5, 7], [2, 5])
+    """
+
+    indptr: IntArray
+    titles: IntArray
+
+    @classmethod
+    def from_lists(cls, titles: Sequence[ArrayLike]) -> "Hidden":
+        """Return the titles of B lists, in any order, repeats allowed.
+
+        Raises:
+            ValueError: An id is negative.
+        """
+        lists = [np.asarray(found, np.int64).reshape(-1) for found in titles]
+        if min((found.min(initial=0) for found in lists), default=0) < 0:
+            raise ValueError("hidden titles must be title ids, from 0; leave out `NO_TITLE`.")
+        row = owners(offsets(np.array([len(found) for found in lists], np.int64)))
+        return _ragged(row, np.concatenate([*lists, np.zeros(0, np.int64)]), len(lists))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Hidden"]) -> "Hidden":
+        """Return the rows of several, one after the other."""
+        counts = np.concatenate([np.diff(part.indptr) for part in parts])
+        return cls(offsets(counts), np.concatenate([part.titles for part in parts]))
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.indptr) - 1
+
+    @property
+    def row(self) -> IntArray:
+        """[total] which example each title is hidden from."""
+        return owners(self.indptr)
 
     def of(self, row: int) -> IntArray:
         """Return the titles hidden from one example."""
         return self.titles[self.indptr[row] : self.indptr[row + 1]]
 
-    def lists(self) -> list[IntArray]:
-        """Return the titles hidden from each example."""
-        return np.split(self.titles, self.indptr[1:-1])
+    def take(self, rows: Sequence[int] | IntArray) -> "Hidden":
+        """Select examples, in the order given."""
+        first = self.indptr[:-1][rows]
+        indptr = offsets(self.indptr[1:][rows] - first)
+        return Hidden(indptr, self.titles[stretches(first, indptr)])
 
     def marks(self, titles: IntArray, num_titles: int) -> BoolArray:
         """Say which of some titles [B, K] are hidden from their example; others are not ids."""
-        row = np.repeat(np.arange(len(titles)), np.diff(self.indptr))
         legal = (titles >= 0) & (titles < num_titles)
         cell = np.arange(len(titles))[:, None] * num_titles + np.where(legal, titles, 0)
-        marked: BoolArray = np.isin(cell, row * num_titles + self.titles) & legal
+        marked: BoolArray = np.isin(cell, self.row * num_titles + self.titles) & legal
         return marked
 
 
@@ -126,7 +169,7 @@ class HideItems:
                 f"`HideItems` got item ids from {flat.min()} to {flat.max()}, but the catalogue "
                 f"has 0..{catalogue.num_items - 1}; use `catalogue.item_id(key)`."
             )
-        row = np.repeat(np.arange(len(batch)), [len(found) for found in items])
+        row = owners(offsets(np.array([len(found) for found in items], np.int64)))
         return _ragged(row, catalogue.item_title[flat], len(batch))
 
 
@@ -145,10 +188,9 @@ class Combined:
     def from_each(self, catalogue: Catalogue, batch: Batch) -> Hidden:
         """Return the union by example."""
         found = [each.from_each(catalogue, batch) for each in self.filters]
-        row = [np.repeat(np.arange(len(batch)), np.diff(hidden.indptr)) for hidden in found]
         empty = np.zeros(0, np.int64)
         return _ragged(
-            np.concatenate([*row, empty]),
+            np.concatenate([*(hidden.row for hidden in found), empty]),
             np.concatenate([*(hidden.titles for hidden in found), empty]),
             len(batch),
         )
@@ -180,10 +222,9 @@ def hidden_titles(exclude: Filter, catalogue: Catalogue, batch: Batch) -> Hidden
     """Return all titles that a filter hides from each example."""
     gone = np.unique(exclude.from_all(catalogue))
     own = exclude.from_each(catalogue, batch)
-    row = np.repeat(np.arange(len(batch)), np.diff(own.indptr))
     everybody = np.repeat(np.arange(len(batch)), len(gone))
     return _ragged(
-        np.concatenate([row, everybody]),
+        np.concatenate([own.row, everybody]),
         np.concatenate([own.titles, np.tile(gone, len(batch))]),
         len(batch),
     )

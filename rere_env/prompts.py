@@ -5,22 +5,89 @@ training and test alike (the released code draws one at random per row, at test 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rere_env.catalogue import Catalogue, TitleTokens
+from rere_env.filters import Hidden
 from rere_env.tokenizer import Tokenizer
+from rere_env.types import IntArray
 
 __all__ = [
     "PAPER_TEMPLATE",
     "InstructionTemplate",
     "Prompt",
+    "Prompts",
     "compact_prompt",
     "instruction_prompt",
 ]
 
 Prompt: TypeAlias = Callable[[Sequence[int]], list[int]]
 """`history item ids, oldest first -> model token ids` (at least one)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompts:
+    """What a policy reads for B examples, and what it may not write for them.
+
+    Attributes:
+        ids: B prompts of model token ids, of any lengths.
+        hidden: Titles that each may not be shown; None: nothing is hidden.
+        targets: [B] int64 title ids of the answers; None where nobody knows them.
+
+    >>> prompts = Prompts([[7, 8], [9]], hidden=Hidden.from_lists([[0], [1, 2]]))
+    >>> len(prompts), prompts.lengths.tolist(), prompts.take([1]).hidden.of(0).tolist()
+    (2, [2, 1], [1, 2])
+    """
+
+    ids: Sequence[Sequence[int]]
+    hidden: Hidden | None = field(default=None, kw_only=True)
+    targets: IntArray | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check that the parts belong together."""
+        if self.hidden is not None and self.hidden.num_rows != len(self.ids):
+            raise ValueError(
+                f"`hidden` (of {self.hidden.num_rows}) needs the title ids of each of the "
+                f"{len(self.ids)} prompts; an empty row hides nothing."
+            )
+        if self.targets is not None and np.shape(self.targets) != (len(self.ids),):
+            raise ValueError(
+                f"`targets` of shape {np.shape(self.targets)} must hold one title id for each of "
+                f"the {len(self.ids)} prompts."
+            )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Prompts]") -> "Prompts":
+        """Return the prompts of several batches of one task, one after the other."""
+        hidden = [part.hidden for part in parts if part.hidden is not None]
+        targets = [part.targets for part in parts if part.targets is not None]
+        return cls(
+            [ids for part in parts for ids in part.ids],
+            hidden=Hidden.joined(hidden) if hidden else None,
+            targets=np.concatenate(targets) if targets else None,
+        )
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[B] tokens of each prompt."""
+        return np.array([len(ids) for ids in self.ids], np.int64)
+
+    def take(self, rows: Sequence[int] | IntArray) -> "Prompts":
+        """Select prompts, in the order given."""
+        index = np.asarray(rows, np.int64)
+        return Prompts(
+            [self.ids[row] for row in index.tolist()],
+            hidden=None if self.hidden is None else self.hidden.take(index),
+            targets=None if self.targets is None else self.targets[index],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +166,7 @@ class _CompactPrompt:
         ids = list(self.start)
         for item in history:
             title = int(self.catalogue.item_title[item])
-            ids += self.tokens.to_model_ids(self.tokens[title]).tolist()
+            ids += self.tokens.model_ids(title).tolist()
         return ids
 
 

@@ -19,11 +19,11 @@ __all__ = [
     "Scale",
     "collaborative",
     "hit",
+    "pay",
     "rank",
     "rank_literal",
     "rank_weights",
     "rere",
-    "reward_terms",
     "sees_rank_only",
     "semantic",
     "weighted_sum",
@@ -215,14 +215,22 @@ REWARDS: Mapping[str, Reward] = MappingProxyType(
 """The rewards that a name can choose (names survive `EnvSpec.to_json`)."""
 
 
-def reward_terms(
-    reward: Reward, titles: IntArray, batch: Batch
-) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """Return a reward and its terms, computed once; a plain function is its own single term."""
+def pay(reward: Reward, titles: IntArray, batch: Batch) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """Return what titles [B, G] are paid and each term of it, computed once and checked.
+
+    The one way to pay, for environments and agents alike. A plain function is its own single term.
+
+    Raises:
+        TypeError: The function returned no numbers.
+        ValueError: It returned another shape than that of the titles.
+    """
     if isinstance(reward, WeightedSum):
-        return reward.with_terms(titles, batch)
-    values = reward(titles, batch)
-    return values, {_name(reward): values}
+        values, terms = reward.with_terms(titles, batch)
+    else:
+        values = reward(titles, batch)
+        terms = {_name(reward): values}
+    checked = {name: _checked(term, titles, name) for name, term in terms.items()}
+    return _checked(values, titles, _name(reward)), checked
 
 
 def sees_rank_only(reward: Reward) -> bool:
@@ -230,6 +238,21 @@ def sees_rank_only(reward: Reward) -> bool:
     if isinstance(reward, WeightedSum):
         return all(sees_rank_only(term) for _, term in reward.terms)
     return reward in (hit, rank, rank_literal)
+
+
+def _checked(rewards: FloatArray, titles: IntArray, name: str) -> FloatArray:
+    values = np.asarray(rewards)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(
+            f"the reward {name!r} returned an array of {values.dtype}; it must return one number "
+            "(float32) a title."
+        )
+    if values.shape != titles.shape:
+        raise ValueError(
+            f"the reward {name!r} returned shape {values.shape} for titles of shape "
+            f"{titles.shape}; it must return one number a title."
+        )
+    return values
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ import numpy as np
 from rere_env.catalogue import Catalogue, TitleTokens
 from rere_env.data import GAMES, ORIGINS, Dataset, find_data, games_dataset, load_dataset
 from rere_env.filters import Exclude, Filter, Hidden, find_filter, hidden_titles
-from rere_env.prompts import Prompt, compact_prompt
+from rere_env.prompts import Prompt, Prompts, compact_prompt
 from rere_env.rewards import REWARDS
 from rere_env.tokenizer import HFTokenizer, Tokenizer, WordTokenizer
 from rere_env.trie import Trie
@@ -117,6 +117,14 @@ class Task:
     def with_exclude(self, exclude: Exclude) -> "Task":
         """Return the same task with other titles hidden (None: none)."""
         return replace(self, exclude=find_filter(exclude))
+
+    def prompts(self, batch: Batch) -> Prompts:
+        """Return what a policy reads for examples, what is hidden from them, their targets."""
+        return Prompts(
+            [self.prompt(example.history) for example in batch],
+            hidden=self.hidden(batch),
+            targets=batch.target_title.astype(np.int64),
+        )
 
     def hidden(self, batch: Batch) -> Hidden | None:
         """Return the titles hidden from each example, from everybody or from it; None: none."""

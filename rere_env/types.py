@@ -8,7 +8,7 @@ Shape legend, used in every file of the project:
     environments, V vocabulary, I items.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypedDict
 
@@ -66,6 +66,11 @@ class Batch:
         history: [B, H] int32 item ids, oldest first, padded on the right with `NO_ITEM`.
         target: [B] int32 item ids.
         target_title: [B] int32 title ids.
+
+    >>> batch = Batch(user=np.array([7, 7]), history=np.array([[3, 5], [5, NO_ITEM]]),
+    ...               target=np.array([5, 9]), target_title=np.array([4, 8]))
+    >>> batch.history_length.tolist(), batch[1].history, batch.take([1]).target.tolist()
+    ([2, 1], (5,), [9])
     """
 
     user: IntArray
@@ -107,7 +112,7 @@ class Batch:
         length: IntArray = np.count_nonzero(self.history != NO_ITEM, axis=1)
         return length
 
-    def take(self, rows: IntArray | slice) -> "Batch":
+    def take(self, rows: "IntArray | Sequence[int] | slice") -> "Batch":
         """Select rows, in the order given."""
         return Batch(
             user=self.user[rows],

@@ -23,8 +23,8 @@ MAX_LINES_PER_FUNCTION = 70
 # Lower layers first. Every module lies in a layer, by its own name or its package's; it may
 # import its own layer and those before it.
 CORE_LAYERS = (
-    "types",
-    "tokenizer rewards metrics",
+    "types ragged",
+    "tokenizer rewards metrics confidence",
     "catalogue",
     "filters prompts games",
     "trie",

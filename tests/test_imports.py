@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import agents
 
 HEAVY = ("torch", "transformers", "accelerate", "tyro", "numba", "polars", "matplotlib", "agents")
@@ -26,7 +28,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def modules_after(statement: str) -> set[str]:
     """Top-level names in `sys.modules` of a fresh process after `statement`."""
-    code = f"{statement}; import sys, json; print(json.dumps(sorted(sys.modules)))"
+    code = f"{statement}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
     process = run_python(code)
     assert process.returncode == 0, process.stderr
     return {name.partition(".")[0] for name in json.loads(process.stdout)}
@@ -58,8 +60,44 @@ def test_rere_env_imports_fast() -> None:
 
 
 def test_agents_is_light() -> None:
-    """`import agents` imports no transformers, accelerate or tyro."""
-    assert modules_after("import agents").isdisjoint({"transformers", "accelerate", "tyro"})
+    """`import agents` imports neither torch nor anything that brings it."""
+    heavy = {"torch", "transformers", "accelerate", "tyro", "rere_env"}
+    assert modules_after("import agents").isdisjoint(heavy)
+
+
+def test_agents_has_the_names_of_its_face() -> None:
+    """Each is loaded when it is asked for; another is none."""
+    assert all(getattr(agents, name) is not None for name in agents.__all__)
+    assert set(agents.__all__) <= set(dir(agents))
+    with pytest.raises(AttributeError, match="no attribute 'trainer'"):
+        agents.trainer  # noqa: B018
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train --help", "algorithms", "evaluate --help"])
+def test_help_is_light(arguments: str) -> None:
+    """What only prints loads no torch."""
+    statement = f"""
+import contextlib, io
+from agents.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main({arguments.split()!r})
+"""
+    assert modules_after(statement).isdisjoint({"torch", "transformers", "accelerate"})
+
+
+@pytest.mark.parametrize("arguments", ["--help", "algorithms"])
+def test_help_is_fast(arguments: str) -> None:
+    """It answers within 0.6 s of processor time beyond Python's own start (median of five)."""
+    spent_s = []
+    for _ in range(5):
+        before = os.times()
+        subprocess.run(
+            [sys.executable, "-m", "agents.cli", arguments], check=True, stdout=subprocess.DEVNULL
+        )
+        after = os.times()
+        spent_s.append(after.children_user + after.children_system)
+        spent_s[-1] -= before.children_user + before.children_system
+    assert statistics.median(spent_s) <= 0.6, spent_s
 
 
 def copy_of_agents(folder: Path) -> Path:

@@ -7,6 +7,6 @@ and rank titles, a title as high as its best item; they need no torch. The seque
 
 from agents.baselines.co_occurrence import CoOccurrence
 from agents.baselines.popularity import Popularity
-from agents.baselines.ranking import Shown
+from agents.baselines.ranking import Filtered
 
-__all__ = ["CoOccurrence", "Popularity", "Shown"]
+__all__ = ["CoOccurrence", "Filtered", "Popularity"]

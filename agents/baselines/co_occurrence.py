@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from agents.baselines.popularity import interaction_counts
 from agents.baselines.ranking import best_item_scores, hide, top_titles
+from rere_env.ragged import offsets, owners, stretches
 from rere_env.task import Task
 from rere_env.types import Batch, FloatArray, IntArray
 
@@ -71,13 +72,13 @@ class CoOccurrence:
         """Return the score [B, I] of every item; memory is B x I."""
         num_items = len(self._prior)
         row, item, weight = _weighted_history(examples, self._decay)
-        length = self._first[item + 1] - self._first[item]  # neighbours of each history item
-        shift = self._first[item] - np.cumsum(length) + length
-        edge = np.arange(length.sum()) + np.repeat(shift, length)
-        cell = np.repeat(row, length) * num_items + self._neighbour[edge]
+        start = self._first[item]
+        indptr = offsets(self._first[item + 1] - start)  # the neighbours of each history item
+        edge, owner = stretches(start, indptr), owners(indptr)
+        cell = row[owner] * num_items + self._neighbour[edge]
         scores = np.bincount(
             cell,
-            np.repeat(weight, length) * self._weight[edge],
+            weight[owner] * self._weight[edge],
             minlength=len(examples) * num_items,
         )
         total: NDArray[np.float64] = scores.reshape(len(examples), num_items) + self._prior

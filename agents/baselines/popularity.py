@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.baselines.ranking import Shown, best_item_scores, top_titles
+from agents.baselines.ranking import Filtered, best_item_scores, top_titles
 from rere_env.task import Task
 from rere_env.types import NO_ITEM, Batch
 
@@ -17,11 +17,11 @@ class Popularity:
         """Count once."""
         counts = interaction_counts(train_examples, task.catalogue.num_items)
         scores = best_item_scores(counts[None], task.catalogue.item_title)
-        self._shown = Shown(_SameForAll(scores), task)
+        self._filtered = Filtered(_SameForAll(scores), task)
 
     def recommend(self, examples: Batch, k: int) -> NDArray[np.int64]:
         """Return title ids [B, k], most popular first, equals by lower id."""
-        return self._shown.recommend(examples, k)
+        return self._filtered.recommend(examples, k)
 
 
 class _SameForAll:

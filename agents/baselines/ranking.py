@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.ragged import owners
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray, Recommender
 
-__all__ = ["Shown", "best_item_scores", "hide", "top_titles"]
+__all__ = ["Filtered", "best_item_scores", "hide", "top_titles"]
 
 
 def best_item_scores(item_scores: FloatArray, item_title: IntArray) -> NDArray[np.float64]:
@@ -50,10 +51,10 @@ def hide(scores: NDArray[np.float64], task: Task, examples: Batch) -> None:
     """Set to -inf, in place, the scores [B, titles] of what the task's filter hides."""
     hidden = task.hidden(examples)
     if hidden is not None:
-        scores[np.repeat(np.arange(len(scores)), np.diff(hidden.indptr)), hidden.titles] = -np.inf
+        scores[owners(hidden.indptr), hidden.titles] = -np.inf
 
 
-class Shown:
+class Filtered:
     """A recommender that knows no filter, less what the task's filter hides."""
 
     def __init__(self, recommender: Recommender, task: Task) -> None:

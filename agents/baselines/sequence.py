@@ -70,8 +70,7 @@ class Sequences:
 
 def sequences(task: Task, examples: Batch) -> Sequences:
     """Merge each example into one that goes on where it ends; nothing is left out or added."""
-    item_title = task.catalogue.item_title
-    history = np.where(examples.history == NO_ITEM, -1, item_title[examples.history]) + 1
+    history = task.catalogue.history_titles(examples.history)
     length = examples.history_length.astype(np.int64)
     rows = np.arange(len(examples))
     whole = np.concatenate([history, np.zeros_like(history[:, :1])], axis=1).astype(np.int64)
@@ -231,8 +230,7 @@ class SequenceRecommender(nn.Module):
         history, length = examples.history, self.task.history_length
         if history.shape[1] > length and (history[:, length:] != NO_ITEM).any():
             raise ValueError(f"a history is longer than `history_length` (={length}) of the task.")
-        history = history[:, :length]
-        titles = np.where(history == NO_ITEM, -1, self.task.catalogue.item_title[history]) + 1
+        titles = self.task.catalogue.history_titles(history[:, :length])
         return torch.from_numpy(titles.astype(np.int64))
 
 

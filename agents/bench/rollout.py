@@ -15,10 +15,12 @@ from torch import Tensor
 
 from agents.bench.timing import interleave, machine, ratio
 from agents.language_model import LanguageModel, TreeCache
+from agents.policy import Policy
 from agents.search import beam_search
-from agents.trees import Edges, TorchTrie
+from agents.trees import Edges
 from rere_env.dynamics import Dynamics
 from rere_env.dynamics.rows import Allowed, Rules
+from rere_env.ragged import owners
 from rere_env.task import Task
 
 __all__ = ["bench_rollout", "token_loop"]
@@ -32,13 +34,13 @@ def bench_rollout(
     First asserts that the greedy token loop and a beam of width 1 write the same title for every
     user, and that every slate holds K distinct titles.
     """
-    trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
+    policy = Policy.of(lm, task)
     num_users = min(num_users, len(task.split("test")))
     slate_size = min(slate_size, task.trie.num_titles)
-    prompts = [task.prompt(task.split("test")[row].history) for row in range(num_users)]
+    prompts = task.prompts(task.split("test").take(slice(num_users)))
 
     greedy = token_loop(task, lm, num_users, slate_size=1)
-    searched = beam_search(lm, trie, prompts, 1).titles
+    searched = beam_search(policy, prompts, 1).titles
     slates = token_loop(task, lm, num_users, slate_size=slate_size)
     same = int((greedy[:, 0] == searched[:, 0]).sum())
     if same != num_users:
@@ -49,9 +51,9 @@ def bench_rollout(
     seconds = interleave(
         {
             "token_loop_1": lambda: token_loop(task, lm, num_users, slate_size=1),
-            "tree_search_1": lambda: beam_search(lm, trie, prompts, 1),
+            "tree_search_1": lambda: beam_search(policy, prompts, 1),
             "token_loop_slate": lambda: token_loop(task, lm, num_users, slate_size=slate_size),
-            "tree_search_slate": lambda: beam_search(lm, trie, prompts, slate_size),
+            "tree_search_slate": lambda: beam_search(policy, prompts, slate_size),
         },
         repeats,
     )
@@ -103,7 +105,7 @@ class _Policy:
     lm: LanguageModel
     cache: TreeCache
     root: Tensor  # [N, D] after the prompt
-    hidden: Tensor  # [N, D] after the current prefix
+    states: Tensor  # [N, D] after the current prefix
     prompt: Tensor  # [N, P] bool, slots of the prompt
     visible: Tensor  # [N, slots] bool, slots of prompt and prefix
     lengths: Tensor  # [N] prompt tokens
@@ -115,33 +117,33 @@ class _Policy:
         prompts = [torch.tensor(task.prompt(examples[i].history)) for i in range(num_users)]
         lengths = torch.tensor([len(prompt) for prompt in prompts]).to(lm.device)
         padded = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(lm.device)
-        hidden, cache = lm.prefill(padded, lengths)
+        states, cache = lm.prefill(padded, lengths)
         prompt = torch.arange(padded.shape[1], device=lm.device) < lengths[:, None]
         return cls(
-            task, lm, cache, hidden, hidden, prompt, prompt, lengths, torch.zeros_like(lengths)
+            task, lm, cache, states, states, prompt, prompt, lengths, torch.zeros_like(lengths)
         )
 
     def choose(
         self, rows: NDArray[np.int64], fresh: NDArray[np.bool_], allowed: Allowed
     ) -> NDArray[np.int64]:
         """Return the best legal local token of each row."""
-        where = torch.from_numpy(rows).to(self.hidden.device)
-        begins = torch.from_numpy(fresh).to(self.hidden.device)[:, None]
-        hidden = torch.where(begins, self.root[where], self.hidden[where])
-        counts = np.diff(allowed.indptr)
-        owner = torch.from_numpy(np.repeat(np.arange(len(rows)), counts)).to(hidden.device)
+        where = torch.from_numpy(rows).to(self.states.device)
+        begins = torch.from_numpy(fresh).to(self.states.device)[:, None]
+        states = torch.where(begins, self.root[where], self.states[where])
+        row = owners(allowed.indptr)
+        owner = torch.from_numpy(row).to(states.device)
         token = torch.from_numpy(self.task.title_tokens.to_model_ids(allowed.tokens))
-        first = torch.from_numpy(allowed.indptr[:-1]).to(hidden.device)
-        edges = Edges(owner=owner, token=token.to(hidden.device), child=owner, first=first)
-        logprobs = self.lm.edge_logprobs(hidden, edges, "catalogue").cpu().numpy()
-        order = np.lexsort((-logprobs, np.repeat(np.arange(len(rows)), counts)))
+        first = torch.from_numpy(allowed.indptr[:-1]).to(states.device)
+        edges = Edges(owner=owner, token=token.to(states.device), child=owner, first=first)
+        logprobs = self.lm.edge_logprobs(states, edges, "catalogue").cpu().numpy()
+        order = np.lexsort((-logprobs, row))
         return allowed.tokens[order[allowed.indptr[:-1]]].astype(np.int64)
 
     def read(
         self, rows: NDArray[np.int64], tokens: NDArray[np.int64], closed: NDArray[np.bool_]
     ) -> None:
         """Let the model read the tokens just written; a closed title leaves the prompt alone."""
-        device = self.hidden.device
+        device = self.states.device
         going = torch.from_numpy(rows[~closed]).to(device)
         done = torch.from_numpy(rows[closed]).to(device)
         self.visible[done, self.prompt.shape[1] :] = False
@@ -156,7 +158,7 @@ class _Policy:
         writes[going] = True
         position = (self.lengths + self.depth)[:, None]
         sees = torch.cat([self.visible, torch.ones_like(writes)], dim=1)
-        hidden = self.lm.extend(query, position, sees[:, None], self.cache)[:, 0]
-        self.hidden = torch.where(writes, hidden, self.hidden)
+        states = self.lm.extend(query, position, sees[:, None], self.cache)[:, 0]
+        self.states = torch.where(writes, states, self.states)
         self.visible = torch.cat([self.visible, writes], dim=1)
         self.depth[going] += 1

@@ -2,9 +2,16 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import tyro
+
+from agents.search import SEARCHES
+
+if TYPE_CHECKING:
+    SearchName: TypeAlias = str
+else:  # tyro lists the choices
+    SearchName = Literal[("auto", *SEARCHES)]
 
 __all__ = ["Evaluate"]
 
@@ -23,8 +30,8 @@ class Evaluate:
         data: Data folder or `games`; default: what the run was trained on.
         split: Which split.
         beam: Width of the search; metrics go up to this rank.
-        search: `parity` is the beam search of Hugging Face, `radix` a faster one, `exact` finds
-            the most probable titles themselves; `auto` is `exact`, or `parity` for a run whose
+        search: `beam` is the beam search of Hugging Face, `radix` a faster one, `exact` finds
+            the most probable titles themselves; `auto` is `exact`, or `beam` for a run whose
             support is the vocabulary. `unconstrained` does not keep to the catalogue: it shows
             the illegal rate of the policy under the whole vocabulary.
         exact: Score every title of the catalogue instead of searching.
@@ -36,7 +43,7 @@ class Evaluate:
     data: str | None = None
     split: str = "test"
     beam: int = 50
-    search: Literal["auto", "parity", "radix", "exact", "unconstrained"] = "auto"
+    search: SearchName = "auto"
     exact: bool = False
     json: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"

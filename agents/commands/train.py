@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agents.runs.config import TrainConfig
+from agents.search import SAMPLERS
+
+if TYPE_CHECKING:
+    SamplerName: TypeAlias = str
+else:  # tyro lists the choices
+    SamplerName = Literal[tuple(SAMPLERS)]
 
 __all__ = ["Train"]
 
@@ -27,6 +34,7 @@ class Train(TrainConfig):
         resume: Continue this stopped run; the other flags come from its config.json.
     """
 
+    sampler: SamplerName | None = None
     runs_dir: Path = Path("runs")
     name: str | None = None
     resume: Path | None = None

@@ -140,7 +140,7 @@ def write_row(
     folder.mkdir(parents=True, exist_ok=True)
     file = cell_file(folder, algorithm, seed)
     rows = {metric: done.rows[metric] for metric in METRICS if metric in done.rows}
-    arrays: dict[str, Any] = {"target_title": done.target_title, **rows}
+    arrays: dict[str, Any] = {"target_title": done.target_title, "user": done.user, **rows}
     np.savez_compressed(file.with_suffix(".npz"), **arrays)
     write_json(
         file,

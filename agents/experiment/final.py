@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from agents.baselines import CoOccurrence, Popularity, Shown
+from agents.baselines import CoOccurrence, Filtered, Popularity
 from agents.evaluation import Evaluation, Probabilities, evaluate
 from agents.reporting import (
     build_result,
@@ -55,7 +55,7 @@ def finish(
     recommenders |= learnt
     probabilities: Probabilities | None = None
     if config.data == GAMES:
-        recommenders["oracle"] = Shown(oracle(), task)
+        recommenders["oracle"] = Filtered(oracle(), task)
         probabilities = oracle().probabilities
 
     evaluations: dict[str, Evaluation] = {}

@@ -9,31 +9,10 @@ from agents import advantages
 from agents.registry import find_algorithm
 from agents.rere.config import ReReConfig
 from agents.runs.config import TrainConfig
-from agents.search import (
-    beam_search,
-    exact_search,
-    radix_search,
-    sample,
-    sample_distinct,
-    sample_unconstrained,
-    with_target,
-)
-from agents.types import Advantage, AdvantageName, Sampler, SamplerName
+from agents.search import find_sampler
+from agents.types import Advantage, AdvantageName
 
-__all__ = ["ADVANTAGES", "SAMPLERS", "choose"]
-
-SAMPLERS: Mapping[SamplerName, Sampler] = MappingProxyType(
-    {
-        "beam": beam_search,
-        "radix": radix_search,
-        "exact": exact_search,
-        "sample": sample,
-        "sample_distinct": sample_distinct,
-        "sample_unconstrained": sample_unconstrained,
-        "beam_with_target": with_target(beam_search),
-        "sample_with_target": with_target(sample_distinct),
-    }
-)
+__all__ = ["ADVANTAGES", "choose"]
 
 ADVANTAGES: Mapping[AdvantageName, Advantage] = MappingProxyType(
     {
@@ -72,7 +51,7 @@ def choose(config: TrainConfig, group_size: int) -> ReReConfig:
             f"`algorithm` (={config.algorithm!r}) trains no language model; it has no choices."
         )
     asked: dict[str, Any] = {
-        "sampler": config.sampler and SAMPLERS[config.sampler],
+        "sampler": config.sampler and find_sampler(config.sampler),
         "advantage": config.advantage and ADVANTAGES[config.advantage],
         "inner_steps": config.inner_steps,
         "max_refills": config.max_refills,

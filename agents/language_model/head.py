@@ -42,7 +42,7 @@ class AfterHead:
 
 
 def token_logprobs(
-    hidden: Tensor,
+    states: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     owner: Tensor,
@@ -51,10 +51,10 @@ def token_logprobs(
     after_head: AfterHead | None = None,
     max_bytes: int = MAX_BLOCK_BYTES,
 ) -> Tensor:
-    """Return log softmax(hidden weight^T + bias) at E (row, token) pairs.
+    """Return log softmax(states weight^T + bias) at E (row, token) pairs.
 
     Args:
-        hidden: [M, D].
+        states: [M, D].
         weight: [V, D].
         bias: [V] or None.
         owner: [E] the row of each pair.
@@ -66,13 +66,13 @@ def token_logprobs(
         [E], float32 or wider.
     """
     result: Tensor = _TokenLogprobs.apply(  # type: ignore[no-untyped-call]  # torch's
-        hidden, weight, bias, owner, token, after_head or AfterHead(), max_bytes
+        states, weight, bias, owner, token, after_head or AfterHead(), max_bytes
     )
     return result
 
 
 def edge_logits(
-    hidden: Tensor,
+    states: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     owner: Tensor,
@@ -80,9 +80,9 @@ def edge_logits(
     *,
     max_bytes: int = MAX_BLOCK_BYTES,
 ) -> Tensor:
-    """Return (hidden weight^T + bias) at E (row, token) pairs; see `token_logprobs`."""
+    """Return (states weight^T + bias) at E (row, token) pairs; see `token_logprobs`."""
     logits: Tensor = _EdgeLogits.apply(  # type: ignore[no-untyped-call]  # torch's
-        hidden, weight, owner, token, max_bytes
+        states, weight, owner, token, max_bytes
     )
     return logits if bias is None else logits + bias.index_select(0, token)
 
@@ -91,35 +91,35 @@ class _EdgeLogits(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401 - torch's untyped context
-        hidden: Tensor,
+        states: Tensor,
         weight: Tensor,
         owner: Tensor,
         token: Tensor,
         max_bytes: int,
     ) -> Tensor:
-        blocks = _blocks(len(token), hidden.shape[1], max_bytes)
-        ctx.save_for_backward(hidden, weight, owner, token)
+        blocks = _blocks(len(token), states.shape[1], max_bytes)
+        ctx.save_for_backward(states, weight, owner, token)
         ctx.blocks = blocks
-        dtype = torch.promote_types(hidden.dtype, weight.dtype)
-        logits = hidden.new_zeros(len(token), dtype=dtype)
+        dtype = torch.promote_types(states.dtype, weight.dtype)
+        logits = states.new_zeros(len(token), dtype=dtype)
         for b in blocks:
             rows = weight.index_select(0, token[b])
-            logits[b] = (hidden.index_select(0, owner[b]) * rows).sum(-1)
+            logits[b] = (states.index_select(0, owner[b]) * rows).sum(-1)
         return logits
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # noqa: ANN401
         [gradient] = gradients
-        hidden, weight, owner, token = ctx.saved_tensors
-        grad_hidden = torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None
+        states, weight, owner, token = ctx.saved_tensors
+        grad_hidden = torch.zeros_like(states) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for b in ctx.blocks:
             pull = gradient[b, None]
             if grad_hidden is not None:
                 rows = pull * weight.index_select(0, token[b])
-                grad_hidden.index_add_(0, owner[b], rows.to(hidden.dtype))
+                grad_hidden.index_add_(0, owner[b], rows.to(states.dtype))
             if grad_weight is not None:
-                rows = pull * hidden.index_select(0, owner[b])
+                rows = pull * states.index_select(0, owner[b])
                 grad_weight.index_add_(0, token[b], rows.to(weight.dtype))
         return grad_hidden, grad_weight, None, None, None
 
@@ -128,7 +128,7 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401 - torch's untyped context
-        hidden: Tensor,
+        states: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         owner: Tensor,
@@ -137,45 +137,45 @@ class _TokenLogprobs(torch.autograd.Function):
         max_bytes: int,
     ) -> Tensor:
         dtype = compute_dtype(weight.device, weight.dtype)
-        blocks = _blocks(len(hidden), len(weight), max_bytes)
+        blocks = _blocks(len(states), len(weight), max_bytes)
         precise = torch.promote_types(dtype, torch.float32)
-        chosen = hidden.new_zeros(len(token), dtype=precise)
-        normalizer = hidden.new_zeros(len(hidden), dtype=precise)
+        chosen = states.new_zeros(len(token), dtype=precise)
+        normalizer = states.new_zeros(len(states), dtype=precise)
         logits = None
         for block in blocks:
-            logits = _logits(hidden[block], weight, bias, after_head, dtype)
+            logits = _logits(states[block], weight, bias, after_head, dtype)
             normalizer[block] = torch.logsumexp(logits, dim=-1)
             inside, place = _places(owner, token, block, len(weight))
             chosen = torch.where(inside, logits.view(-1)[place], chosen)
         # A single block is kept: at its peak the backward pass would hold it anyway.
         kept = logits if len(blocks) == 1 else None
-        ctx.save_for_backward(hidden, weight, bias, owner, token, normalizer, kept)
+        ctx.save_for_backward(states, weight, bias, owner, token, normalizer, kept)
         ctx.after_head, ctx.dtype, ctx.blocks = after_head, dtype, blocks
         return chosen - normalizer.index_select(0, owner)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # noqa: ANN401
         [gradient] = gradients
-        hidden, weight, bias, owner, token, normalizer, kept = ctx.saved_tensors
+        states, weight, bias, owner, token, normalizer, kept = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        grad_hidden = torch.zeros_like(hidden) if needs_hidden else None
+        grad_hidden = torch.zeros_like(states) if needs_hidden else None
         grad_weight = torch.zeros_like(weight) if needs_weight else None
         grad_bias = torch.zeros_like(bias) if needs_bias else None
         head = weight.to(ctx.dtype)
-        of_row = segment_sum(gradient, owner, len(hidden))
+        of_row = segment_sum(gradient, owner, len(states))
         for block in ctx.blocks:
             logits = kept
             if logits is None:
-                logits = _logits(hidden[block], weight, bias, ctx.after_head, ctx.dtype)
+                logits = _logits(states[block], weight, bias, ctx.after_head, ctx.dtype)
             # d log p_t / d logits = [t] - p
             grad = (logits - normalizer[block, None]).exp_().mul_(-of_row[block, None])
             inside, place = _places(owner, token, block, len(weight))
             grad.view(-1).scatter_add_(0, place, torch.where(inside, gradient, 0.0))
             grad = ctx.after_head.backward_(grad, logits).to(ctx.dtype)
             if grad_hidden is not None:
-                grad_hidden[block] = (grad @ head).to(hidden.dtype)
+                grad_hidden[block] = (grad @ head).to(states.dtype)
             if grad_weight is not None:
-                _add_product(grad_weight, grad.T, hidden[block].to(ctx.dtype))
+                _add_product(grad_weight, grad.T, states[block].to(ctx.dtype))
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
@@ -188,11 +188,11 @@ def _blocks(num_rows: int, width: int, max_bytes: int) -> list[slice]:
 
 
 def _logits(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, after_head: AfterHead, dtype: torch.dtype
+    states: Tensor, weight: Tensor, bias: Tensor | None, after_head: AfterHead, dtype: torch.dtype
 ) -> Tensor:
     """Return finished logits in float32 or wider."""
     bias = None if bias is None else bias.to(dtype)
-    logits = functional.linear(hidden.to(dtype), weight.to(dtype), bias)
+    logits = functional.linear(states.to(dtype), weight.to(dtype), bias)
     return after_head(logits.to(torch.promote_types(dtype, torch.float32)))
 
 

@@ -76,17 +76,17 @@ class LanguageModel(nn.Module):
             [E] over the edges, or [M, V]; float32 or wider.
         """
         self.check_length(trees.length)
-        hidden = self._decoder(
+        states = self._decoder(
             input_ids=trees.tokens,
             position_ids=trees.positions,
             attention_mask=self._mask(trees.ancestors(), trees.positions, trees.positions),
             use_cache=False,
         ).last_hidden_state
         # `embedding` and `index_select`, not `[]`: their CPU gradients are deterministic.
-        hidden = functional.embedding(slots, hidden.flatten(0, 1))
+        states = functional.embedding(slots, states.flatten(0, 1))
         if edges is None:
-            return self.next_logprobs(hidden)
-        return self.edge_logprobs(hidden, edges, support)
+            return self.next_logprobs(states)
+        return self.edge_logprobs(states, edges, support)
 
     def prefill(self, prompts: Tensor, lengths: Tensor) -> tuple[Tensor, TreeCache]:
         """Read prompts once.
@@ -103,8 +103,8 @@ class LanguageModel(nn.Module):
         slot = torch.arange(width, device=prompts.device)
         cache = TreeCache(keys=DynamicCache(), positions=slot.expand_as(prompts)[:, :0])
         causal = (slot[None, :] <= slot[:, None]).expand(len(prompts), -1, -1)
-        hidden = self.extend(prompts, slot.expand_as(prompts), causal, cache)
-        return hidden[torch.arange(len(prompts), device=prompts.device), lengths - 1], cache
+        states = self.extend(prompts, slot.expand_as(prompts), causal, cache)
+        return states[torch.arange(len(prompts), device=prompts.device), lengths - 1], cache
 
     def extend(
         self, tokens: Tensor, positions: Tensor, visible: Tensor, cache: TreeCache
@@ -121,20 +121,20 @@ class LanguageModel(nn.Module):
             Hidden states [B, Q, D].
         """
         cache.positions = torch.cat([cache.positions, positions], dim=1)
-        hidden: Tensor = self._decoder(
+        states: Tensor = self._decoder(
             input_ids=tokens,
             position_ids=positions,
             attention_mask=self._mask(visible, positions, cache.positions),
             past_key_values=cache.keys,
             use_cache=True,
         ).last_hidden_state
-        return hidden
+        return states
 
-    def edge_logprobs(self, hidden: Tensor, edges: Continuations, support: Support) -> Tensor:
+    def edge_logprobs(self, states: Tensor, edges: Continuations, support: Support) -> Tensor:
         """Return the log-probability of given continuations of M nodes.
 
         Args:
-            hidden: [M, D] the hidden state at each node.
+            states: [M, D] the hidden state at each node.
             edges: E continuations; under "catalogue" all legal ones of each node, under
                 "vocabulary" any.
             support: What the probabilities are normalised over: the edges of a node (only their
@@ -146,17 +146,17 @@ class LanguageModel(nn.Module):
         head = self._head
         if support == "vocabulary":
             return token_logprobs(
-                hidden,
+                states,
                 head.weight,
                 head.bias,
                 edges.owner,
                 edges.token,
                 after_head=self._after_head,
             )
-        logits = edge_logits(hidden, head.weight, head.bias, edges.owner, edges.token)
-        return segment_log_softmax(self._after_head(logits), edges.owner, len(hidden))
+        logits = edge_logits(states, head.weight, head.bias, edges.owner, edges.token)
+        return segment_log_softmax(self._after_head(logits), edges.owner, len(states))
 
-    def shared_logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+    def shared_logprobs(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Return the log-probabilities [M, n] of the same n legal tokens after every node [M, D].
 
         What `edge_logprobs` gives under "catalogue", by one matrix product.
@@ -164,12 +164,12 @@ class LanguageModel(nn.Module):
         head = self._head
         weight = functional.embedding(tokens, head.weight)
         bias = None if head.bias is None else head.bias.index_select(0, tokens)
-        logits = self._after_head(functional.linear(hidden, weight, bias))
+        logits = self._after_head(functional.linear(states, weight, bias))
         return torch.log_softmax(logits.float(), dim=-1)
 
-    def next_logprobs(self, hidden: Tensor) -> Tensor:
+    def next_logprobs(self, states: Tensor) -> Tensor:
         """Return the log-probabilities [M, V] of all tokens after hidden states [M, D]."""
-        return torch.log_softmax(self._after_head(self._head(hidden)).float(), dim=-1)
+        return torch.log_softmax(self._after_head(self._head(states)).float(), dim=-1)
 
     def check_length(self, length: int) -> None:
         """Raise if a sequence is longer than the model can place.
@@ -280,5 +280,5 @@ def _read_grown(lm: LanguageModel, trunk: list[int], branches: list[list[int]]) 
     real = torch.arange(len(trunk), device=lm.device) < lengths[:, None]
     own = torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1]], device=lm.device).bool()
     visible = torch.cat([real[:, None].expand(2, 3, -1), own.expand(2, 3, 3)], dim=-1)
-    hidden = lm.extend(tokens, lengths[:, None] + offsets, visible, cache)
-    return lm.next_logprobs(torch.stack([hidden[0, 1], hidden[0, 2], hidden[1, 1]]))
+    states = lm.extend(tokens, lengths[:, None] + offsets, visible, cache)
+    return lm.next_logprobs(torch.stack([states[0, 1], states[0, 2], states[1, 1]]))

@@ -7,5 +7,6 @@ from agents.policy.backbones import (
     load_backbone,
     train_tokenizer,
 )
+from agents.policy.policy import Policy
 
-__all__ = ["SCRATCH_SIZES", "Backbone", "ScratchSize", "load_backbone", "train_tokenizer"]
+__all__ = ["SCRATCH_SIZES", "Backbone", "Policy", "ScratchSize", "load_backbone", "train_tokenizer"]

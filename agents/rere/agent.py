@@ -1,6 +1,6 @@
 """The agent: rollout -> rewards -> advantages -> loss. The main path, to be read top to bottom."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,17 +8,18 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.policy.device import TokenBudget
 from agents.policy.lora import has_lora
 from agents.rere.config import ReReConfig
 from agents.rere.gradients import GroupGradients
 from agents.rere.groups import Groups, joined, judge, rollout_metrics
 from agents.rere.repair import inject_targets
-from agents.trees import TorchTrie
 from agents.trees.pack import parts_of_similar_length
 from agents.types import Candidates
+from rere_env.prompts import Prompts
 from rere_env.task import Task
-from rere_env.types import Batch, IntArray
+from rere_env.types import Batch
 
 __all__ = ["MorePrompts", "ReReAgent", "ReReConfig"]
 
@@ -32,18 +33,18 @@ class ReReAgent:
     def __init__(
         self,
         task: Task,
-        policy: LanguageModel,
+        learner: LanguageModel,
         reference: LanguageModel | None,
         config: ReReConfig,
         accelerator: Accelerator,
         *,
         seed: int = 0,
     ) -> None:
-        """Keep the parts; `policy` may be wrapped by `accelerator.prepare`.
+        """Keep the parts.
 
         Args:
             task: Catalogue, prompts and reward.
-            policy: What learns.
+            learner: The language model that learns; may be wrapped by `accelerator.prepare`.
             reference: What the KL anchors to, its gradients are switched off; None: the policy
                 with its LoRA adapter switched off.
             config: The choices.
@@ -53,7 +54,7 @@ class ReReAgent:
         Raises:
             ValueError: The adapter's reference is to be synced, or there is no adapter.
         """
-        if reference is None and not has_lora(accelerator.unwrap_model(policy).model):
+        if reference is None and not has_lora(accelerator.unwrap_model(learner).model):
             raise ValueError("`reference` (=None) needs a policy with a LoRA adapter; pass a copy.")
         if reference is None and config.reference_sync_steps is not None:
             raise ValueError(
@@ -62,51 +63,38 @@ class ReReAgent:
                 "reference_sync_steps=None, or pass a copy of the policy as the reference."
             )
         self.task = task
-        self.policy = policy
+        self.learner = learner
+        self._policy = Policy.of(accelerator.unwrap_model(learner), task, config.support)
         self.reference = reference if reference is None else reference.requires_grad_(False).eval()
         self.config = config
         self.accelerator = accelerator
-        self.trie = TorchTrie.build(task.trie, task.title_tokens, accelerator.device)
         self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
         self.rollout_budget = TokenBudget(config.max_rollout_tokens, accelerator.num_processes)
         self._seed = seed
         self._generator = torch.Generator(accelerator.device)
 
     @property
-    def language_model(self) -> LanguageModel:
-        """The policy without wrappers, in eval mode."""
-        lm: LanguageModel = self.accelerator.unwrap_model(self.policy).eval()
-        return lm
+    def policy(self) -> Policy:
+        """What acts: the model without wrappers, in eval mode."""
+        self._policy.lm.eval()
+        return self._policy
 
-    def rollout(
-        self,
-        prompts: Sequence[Sequence[int]],
-        hidden: Sequence[IntArray] | None = None,
-        targets: IntArray | None = None,
-    ) -> Candidates:
+    def rollout(self, prompts: Prompts) -> Candidates:
         """Let the policy write G titles for each prompt, best first, none of the hidden ones."""
-        lm, lengths = self.language_model, np.array([len(prompt) for prompt in prompts])
+        policy, lengths = self.policy, prompts.lengths
 
-        def write(rows: IntArray) -> Candidates:
-            return self.config.sampler(
-                lm,
-                self.trie,
-                [prompts[row] for row in rows],
-                self.config.group_size,
-                support=self.config.support,
-                hidden=None if hidden is None else [hidden[row] for row in rows],
-                targets=None if targets is None else targets[rows],
-                generator=self._generator,
-            )
+        def write(some: Prompts) -> Candidates:
+            sampler, group_size = self.config.sampler, self.config.group_size
+            return sampler(policy, some, group_size, generator=self._generator)
 
         needed = int(lengths.max()) * len(lengths)
 
         def write_all(max_tokens: int) -> Candidates:
             if needed <= max_tokens:
-                return write(np.arange(len(lengths)))
+                return write(prompts)
             parts = parts_of_similar_length(lengths, max_tokens)
             order = np.argsort(np.concatenate(parts))
-            return Candidates.joined([write(part) for part in parts]).take(order)
+            return Candidates.joined([write(prompts.take(part)) for part in parts]).take(order)
 
         with self.accelerator.autocast():
             return self.rollout_budget.run(write_all, needed)
@@ -150,22 +138,18 @@ class ReReAgent:
 
     def _groups(self, batch: Batch) -> tuple[Groups, dict[str, float]]:
         """Write candidates for some examples and pay them."""
-        prompts = [self.task.prompt(example.history) for example in batch]
-        filtered, config = self.task.hidden(batch), self.config
-        hidden = None if filtered is None else filtered.lists()
-        found = self.rollout(prompts, hidden, batch.target_title)
-        groups = judge(self.task, prompts, found, batch, config.advantage, hidden, config.support)
+        prompts, config = self.task.prompts(batch), self.config
+        found = self.rollout(prompts)
+        groups = judge(self.task, prompts, found, batch, config.advantage, config.support)
         metrics = rollout_metrics(self.task, found, batch, groups)
         if config.repair_weight:
             groups = inject_targets(
                 self.task,
-                self.language_model,
-                self.trie,
+                self.policy,
                 found,
                 groups,
                 batch,
                 advantage=config.advantage,
-                support=config.support,
                 weight=config.repair_weight,
             )
         return groups, metrics
@@ -185,16 +169,15 @@ class ReReAgent:
         self, groups: Groups, weight: float, optimizer: torch.optim.Optimizer
     ) -> dict[str, float]:
         """Make the optimiser steps on the groups of one rollout; return means over them."""
-        self.policy.train()
+        self.learner.train()
         gradients = GroupGradients(
-            self.task,
-            self.policy,
+            self._policy,
             self.reference,
-            self.config.loss,
-            self.config.support,
-            self.accelerator,
             groups,
-            weight,
+            learner=self.learner,
+            loss=self.config.loss,
+            accelerator=self.accelerator,
+            weight=weight,
         )
 
         def gradient(max_tokens: int) -> dict[str, Tensor]:
@@ -205,7 +188,7 @@ class ReReAgent:
         for _ in range(self.config.inner_steps):
             terms = self.budget.run(gradient, gradients.num_tokens)
             terms["loss/grad_norm"] = self.accelerator.clip_grad_norm_(
-                self.policy.parameters(), self.config.max_grad_norm
+                self.learner.parameters(), self.config.max_grad_norm
             )
             optimizer.step()
             gradients.next_inner_step()
@@ -218,7 +201,7 @@ class ReReAgent:
         every = self.config.reference_sync_steps
         if self.reference is None or every is None or (step + 1) % every:
             return
-        policy = self.accelerator.unwrap_model(self.policy)
+        policy = self._policy.lm
         for ours, theirs in zip(policy.parameters(), self.reference.parameters(), strict=True):
             theirs.lerp_(ours.to(theirs), self.config.reference_mix)
 

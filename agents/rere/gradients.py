@@ -10,13 +10,13 @@ from torch import Tensor
 
 from agents.language_model import LanguageModel
 from agents.language_model.segments import segment_sum
+from agents.policy import Policy
 from agents.policy.lora import switched_off
 from agents.rere.groups import Groups
 from agents.scoring import GroupScores, exact_kl, score_groups
-from agents.trees.groups import GroupTrees, group_sizes, num_kept, plan_groups
+from agents.trees.groups import GroupTrees, group_sizes
 from agents.trees.pack import parts_of_similar_length
-from agents.types import Loss, LossInputs, Support
-from rere_env.task import Task
+from agents.types import Loss, LossInputs
 
 __all__ = ["GroupGradients"]
 
@@ -44,36 +44,35 @@ class GroupGradients:
 
     def __init__(
         self,
-        task: Task,
-        policy: torch.nn.Module,
+        policy: Policy,
         reference: LanguageModel | None,
-        loss: Loss,
-        support: Support,
-        accelerator: Accelerator,
         groups: Groups,
+        *,
+        learner: torch.nn.Module,
+        loss: Loss,
+        accelerator: Accelerator,
         weight: float = 1.0,
     ) -> None:
         """Keep the parts.
 
         Args:
-            task: The catalogue.
-            policy: A `LanguageModel`, possibly wrapped by `accelerator.prepare`.
+            policy: What learns.
             reference: None: the policy with its adapter switched off.
-            loss: What is differentiated.
-            support: Over what the policy is normalised.
-            accelerator: Device, precision and processes.
             groups: What was written and paid.
+            learner: The policy's language model, possibly wrapped by `accelerator.prepare`.
+            loss: What is differentiated.
+            accelerator: Device, precision and processes.
             weight: Of the loss; 0 where a process only joins the reduction.
         """
-        self._task, self._policy, self._reference = task, policy, reference
-        self._loss, self._support, self._accelerator = loss, support, accelerator
+        self._policy, self._reference, self._learner = policy, reference, learner
+        self._loss, self._accelerator = loss, accelerator
         self._groups, self._weight = groups, weight
         self._parts: dict[tuple[int, ...], _Part] = {}
-        width = int(num_kept(task.trie, groups.titles, support, groups.hidden).max())
-        shape = (*groups.titles.shape, max(width, 1))
+        shape = (*groups.titles.shape, max(int(groups.num_kept.max()), 1))
         self._old = torch.zeros(shape, device=accelerator.device)
         self._is_first = True
-        self._sizes = group_sizes(task.trie, groups.prompts, groups.titles, support, groups.hidden)
+        host = policy.trie.host
+        self._sizes = group_sizes(host, groups.prompts, groups.titles, policy.support)
 
     @property
     def num_tokens(self) -> int:
@@ -93,7 +92,7 @@ class GroupGradients:
         log_ratios, entropies = [], []
         for i, rows in enumerate(parts):
             is_last = i == len(parts) - 1
-            with nullcontext() if is_last else self._accelerator.no_sync(self._policy):
+            with nullcontext() if is_last else self._accelerator.no_sync(self._learner):
                 inputs, entropy = self._inputs(rows.tolist())
                 loss, terms = self._loss(inputs)
                 self._accelerator.backward(self._weight * loss)
@@ -112,7 +111,7 @@ class GroupGradients:
         """Score some groups under reference and policy; return the entropies of decisions too."""
         part, device = self._part(rows), self._accelerator.device
         with self._accelerator.autocast():
-            policy = score_groups(self._policy, part.plan, device)
+            policy = score_groups(self._learner, part.plan, device)
         groups, width = part.groups, policy.logprobs.shape[-1]
         if self._is_first:
             self._old[rows, :, :width] = policy.logprobs.detach()
@@ -134,14 +133,7 @@ class GroupGradients:
         key = tuple(rows)
         if key not in self._parts:
             groups = self._groups.take(rows)
-            plan = plan_groups(
-                self._task.trie,
-                self._task.title_tokens,
-                groups.prompts,
-                groups.titles,
-                self._support,
-                groups.hidden,
-            )
+            plan = self._policy.plan(groups.prompts, groups.titles)
             self._parts[key] = _Part(groups, plan, self._reference_scores(plan))
         return self._parts[key]
 
@@ -151,12 +143,8 @@ class GroupGradients:
         with self._accelerator.autocast():
             if self._reference is not None:
                 return score_groups(self._reference, plan, self._accelerator.device)
-            lm = self._accelerator.unwrap_model(self._policy)
-            training = lm.training
-            with switched_off(lm.eval().model):
-                scores = score_groups(lm, plan, self._accelerator.device)
-            lm.train(training)
-            return scores
+            with self._policy.evaluating() as lm, switched_off(lm.model):
+                return score_groups(lm, plan, self._accelerator.device)
 
 
 @torch.no_grad()

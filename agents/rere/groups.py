@@ -1,6 +1,6 @@
 """The groups of a step: titles written for prompts, and what each was paid."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from agents.trees.groups import longest_kept, num_kept
 from agents.types import Advantage, Candidates, StepTotals, Support
-from rere_env.rewards import hit, reward_terms
+from rere_env.prompts import Prompts
+from rere_env.rewards import hit, pay
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch, BoolArray, IntArray
+from rere_env.types import NO_TITLE, Batch, BoolArray, FloatArray, IntArray
 
 __all__ = ["Groups", "joined", "judge", "rollout_metrics"]
 
@@ -22,24 +23,36 @@ class Groups:
     """Some of the groups of a step.
 
     Attributes:
-        prompts: B prompts of model token ids.
+        prompts: B prompts, with what is hidden from them.
         titles: [B, G] title ids, best first.
         rewards: [B, G] float32.
         advantages: [B, G] float32.
         is_target: [B, G] bool.
         num_kept: [B, G] int64, tokens of each title that its log-probability is made of.
+        terms: [B] each term of the reward, unweighted, summed over the group.
         totals: Of the whole step, whichever of its groups these are.
-        hidden: B arrays of title ids that the task's filter hides; None: no filter.
+
+    Two prompts with two titles each, of which the first hits:
+
+    >>> from agents.advantages import group_centered
+    >>> from rere_env.worlds import copy_last
+    >>> task = copy_last().task
+    >>> batch = task.split("train").take([0, 1])
+    >>> found = Candidates(titles=np.stack([batch.target_title, batch.target_title + 1], axis=1),
+    ...                    logprobs=np.zeros((2, 2), np.float32))
+    >>> groups = judge(task, task.prompts(batch), found, batch, group_centered)
+    >>> groups.is_target.tolist(), groups.terms["hit"].tolist(), groups.with_signal().tolist()
+    ([[True, False], [True, False]], [1.0, 1.0], [0, 1])
     """
 
-    prompts: Sequence[Sequence[int]]
+    prompts: Prompts
     titles: NDArray[np.int64]
     rewards: Tensor
     advantages: Tensor
     is_target: Tensor
     num_kept: NDArray[np.int64]
+    terms: Mapping[str, FloatArray]
     totals: StepTotals
-    hidden: Sequence[IntArray] | None = None
 
     def with_signal(self) -> NDArray[np.int64]:
         """Return the groups in which a title that decides something has an advantage."""
@@ -57,14 +70,14 @@ class Groups:
         """Select groups as a part of the step: its totals stay."""
         index = np.asarray(rows, np.int64)
         return Groups(
-            prompts=[self.prompts[row] for row in index.tolist()],
+            prompts=self.prompts.take(index),
             titles=self.titles[index],
             rewards=self.rewards[index],
             advantages=self.advantages[index],
             is_target=self.is_target[index],
             num_kept=self.num_kept[index],
+            terms={name: values[index] for name, values in self.terms.items()},
             totals=self.totals,
-            hidden=self.hidden and [self.hidden[row] for row in index.tolist()],
         )
 
     def as_step(self) -> "Groups":
@@ -81,29 +94,27 @@ class Groups:
 def joined(parts: Sequence[Groups]) -> Groups:
     """Return the groups of several rollouts, one after the other, as one step."""
     first = parts[0]
-    hidden = [shown for part in parts for shown in part.hidden or ()]
     return Groups(
-        prompts=[prompt for part in parts for prompt in part.prompts],
+        prompts=Prompts.joined([part.prompts for part in parts]),
         titles=np.concatenate([part.titles for part in parts]),
         rewards=torch.cat([part.rewards for part in parts]),
         advantages=torch.cat([part.advantages for part in parts]),
         is_target=torch.cat([part.is_target for part in parts]),
         num_kept=np.concatenate([part.num_kept for part in parts]),
+        terms={name: np.concatenate([part.terms[name] for part in parts]) for name in first.terms},
         totals=first.totals,
-        hidden=None if first.hidden is None else hidden,
     ).as_step()
 
 
 def judge(
     task: Task,
-    prompts: Sequence[Sequence[int]],
+    prompts: Prompts,
     candidates: Candidates,
     batch: Batch,
     advantage: Advantage,
-    hidden: Sequence[IntArray] | None = None,
     support: Support = "catalogue",
 ) -> Groups:
-    """Reward candidates; empty slots (always last) get 0 and are left out of the advantage.
+    """Pay candidates, once; empty slots (always last) get 0 and are left out of the advantage.
 
     What a sampler wrote that is no title is such a slot: it has no tokens to learn from, and no
     part in its group's baseline; `rollout/illegal_rate` counts it.
@@ -120,12 +131,16 @@ def judge(
         )
     rewards = np.zeros(titles.shape, np.float32)
     advantages = torch.zeros(titles.shape)
+    terms: dict[str, FloatArray] = {}
     num_titles = is_title.sum(axis=1)
     for n in np.unique(num_titles[num_titles > 0]):
         rows = np.flatnonzero(num_titles == n)
-        rewards[rows, :n] = task.reward(titles[rows, :n], batch.take(rows))
+        rewards[rows, :n], paid = pay(task.reward, titles[rows, :n], batch.take(rows))
         advantages[rows, :n] = advantage(torch.from_numpy(rewards[rows, :n]))
-    kept = num_kept(task.trie, titles, support, hidden)
+        for name, values in paid.items():
+            sums = values.sum(axis=1)
+            terms.setdefault(name, np.zeros(len(titles), sums.dtype))[rows] = sums
+    kept = num_kept(task.trie, titles, support, prompts)
     return Groups(
         prompts=prompts,
         titles=titles,
@@ -133,13 +148,13 @@ def judge(
         advantages=advantages,
         is_target=torch.from_numpy((titles == batch.target_title[:, None]) & is_title),
         num_kept=kept,
+        terms=terms,
         totals=StepTotals(
             num_groups=len(titles),
             num_candidates=int(is_title.sum()),
             num_tokens=int(kept.sum()),
             longest_title=longest_kept(task.trie, support),
         ),
-        hidden=hidden,
     )
 
 
@@ -172,6 +187,6 @@ def rollout_metrics(
         metrics["rollout/illegal_rate"] = float(
             candidates.num_illegal.sum() / candidates.titles.size
         )
-    for name, values in reward_terms(task.reward, titles, batch)[1].items():
-        metrics[f"reward/{name}"] = float(values.sum(axis=1).mean())
+    for name, sums in groups.terms.items():
+        metrics[f"reward/{name}"] = float(sums.mean())
     return metrics

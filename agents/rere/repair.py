@@ -5,11 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.rere.groups import Groups, judge
 from agents.search import with_target
-from agents.trees import TorchTrie
-from agents.types import Advantage, Candidates, Support
+from agents.types import Advantage, Candidates
 from rere_env.task import Task
 from rere_env.types import Batch, IntArray
 
@@ -18,14 +17,12 @@ __all__ = ["inject_targets"]
 
 def inject_targets(
     task: Task,
-    lm: LanguageModel,
-    trie: TorchTrie,
+    policy: Policy,
     candidates: Candidates,
     groups: Groups,
     batch: Batch,
     *,
     advantage: Advantage,
-    support: Support,
     weight: float,
 ) -> Groups:
     """Give the groups without signal their target, and a share of the advantages they get by it.
@@ -35,13 +32,11 @@ def inject_targets(
 
     Args:
         task: Reward and catalogue.
-        lm: The policy, in eval mode.
-        trie: The catalogue on its device.
+        policy: What wrote them, in eval mode.
         candidates: What was written.
         groups: The same, judged.
         batch: The examples.
         advantage: Of the repaired groups.
-        support: What probabilities are normalised over.
         weight: Factor on their advantages.
     """
     rows = groups.without_signal()
@@ -52,17 +47,9 @@ def inject_targets(
     def as_written(*_: Any, **__: Any) -> Candidates:  # noqa: ANN401 - a sampler's arguments
         return written
 
-    some, dead = batch.take(rows), groups.take(rows)
-    found = with_target(as_written)(
-        lm,
-        trie,
-        dead.prompts,
-        written.titles.shape[1],
-        support=support,
-        hidden=dead.hidden,
-        targets=some.target_title,
-    )
-    repaired = judge(task, dead.prompts, found, some, advantage, dead.hidden, support)
+    prompts = groups.prompts.take(rows)
+    found = with_target(as_written)(policy, prompts, written.titles.shape[1])
+    repaired = judge(task, prompts, found, batch.take(rows), advantage, policy.support)
     titles, kept = groups.titles.copy(), groups.num_kept.copy()
     titles[rows], kept[rows] = repaired.titles, repaired.num_kept
     return replace(

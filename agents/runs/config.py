@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from agents.runs.numbers import Numbers, PresetName, choose_numbers
-from agents.types import AdvantageName, OnLongPrompt, SamplerName, Support
+from agents.types import AdvantageName, OnLongPrompt, Support
 from rere_env.data.known import GAMES
 from rere_env.filters import Filter, find_filter
 
@@ -67,7 +67,7 @@ class TrainConfig:
     seed: int = 0
     support: Support = "catalogue"
     algorithm: str = "rere"
-    sampler: SamplerName | None = None
+    sampler: str | None = None
     advantage: AdvantageName | None = None
     inner_steps: int | None = None
     max_refills: int | None = None

@@ -5,7 +5,7 @@ or more titles below cost a token: a few thousand a prompt. They are read in blo
 behind one reading of the prompt.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,14 +15,14 @@ from torch import Tensor
 from agents.language_model import LanguageModel
 from agents.language_model.cache import folded, shrink
 from agents.language_model.segments import segment_log_softmax
-from agents.search.prompt_tree import pad_prompts
-from agents.trees import Edges, Shown, TorchTrie
+from agents.policy import Policy
+from agents.trees import Edges, TorchShown, TorchTrie
 from agents.trees.catalogue import Block, blocks
 from agents.trees.pack import parts_of_similar_length
-from rere_env.task import Task
-from rere_env.types import Batch, IntArray
+from agents.trees.tensors import pad_prompts
+from rere_env.prompts import Prompts
 
-__all__ = ["only_shown", "score_catalogue"]
+__all__ = ["check_support", "only_shown", "score_catalogue"]
 
 # B examples, I titles, n nodes of a block, m of them decide, E continuations of those.
 
@@ -35,38 +35,48 @@ MAX_NODES = 256
 
 @torch.no_grad()
 def score_catalogue(
-    lm: LanguageModel,
-    task: Task,
-    examples: Batch,
+    policy: Policy,
+    prompts: Prompts,
     *,
-    hidden: Sequence[IntArray] | None = None,
     max_tokens: int = MAX_TOKENS,
 ) -> NDArray[np.float32]:
-    """Return the log-probability of every title for every example.
+    """Return the log-probability of every title for every prompt, over the legal tokens.
 
     Args:
-        lm: The policy; its mode is left as it is, so put it in eval mode.
-        task: Catalogue and prompts.
-        examples: B examples.
-        hidden: Title ids that each example may not be shown: they get -inf.
+        policy: What is asked; its mode is left as it is, so put it in eval mode.
+        prompts: B prompts; the titles hidden from one get -inf.
         max_tokens: Bounds the memory: prompts read together, and what a pass adds to them.
 
     Returns:
         [B, I] float32; `exp` of a row sums to 1 (to 0 if everything is hidden from it).
+
+    Raises:
+        ValueError: The policy's probabilities are over the vocabulary.
     """
-    trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
-    prompts = [task.prompt(example.history) for example in examples]
+    check_support(policy)
+    trie = policy.trie
     scores = np.empty((len(prompts), trie.num_titles), np.float32)
-    for part in parts_of_similar_length(np.array([len(p) for p in prompts]), max_tokens):
-        rows = part.tolist()
-        some_hidden = None if hidden is None else [hidden[row] for row in rows]
-        shown = Shown(trie, len(rows), some_hidden)
+    for rows in parts_of_similar_length(prompts.lengths, max_tokens):
+        some = prompts.take(rows)
         num_nodes = max(min(max_tokens // len(rows), MAX_NODES), 1)
-        plan = blocks(task.trie, task.title_tokens, num_nodes)
-        by_leaf = _Scores(trie, shown, len(rows))
-        _read_blocks(lm, [prompts[row] for row in rows], plan, by_leaf)
+        plan = blocks(trie.host, trie.title_tokens, num_nodes)
+        by_leaf = _Scores(trie, TorchShown(trie, some), len(rows))
+        _read_blocks(policy.lm, some, plan, by_leaf)
         scores[rows] = by_leaf.result()
     return scores
+
+
+def check_support(policy: Policy) -> None:
+    """Raise unless the probabilities of all titles sum to one.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if policy.support != "catalogue":
+        raise ValueError(
+            f"`support` (={policy.support!r}) must be 'catalogue' where every title is scored; "
+            "use search='exact' for the best ones."
+        )
 
 
 class _Scores:
@@ -76,7 +86,7 @@ class _Scores:
     the interval begins and taken off where it ends.
     """
 
-    def __init__(self, trie: TorchTrie, shown: Shown, num_prompts: int) -> None:
+    def __init__(self, trie: TorchTrie, shown: TorchShown, num_prompts: int) -> None:
         self._trie = trie
         self._shown = shown
         self._row = torch.arange(num_prompts, device=trie.lo.device)[:, None]
@@ -84,9 +94,9 @@ class _Scores:
             num_prompts, trie.num_titles + 1, dtype=torch.float64, device=trie.lo.device
         )
 
-    def add(self, lm: LanguageModel, hidden: Tensor, nodes: Tensor) -> None:
+    def add(self, lm: LanguageModel, states: Tensor, nodes: Tensor) -> None:
         """Score the continuations of m nodes, given the hidden states [B, m, D] at them."""
-        num_prompts, num_nodes, _ = hidden.shape
+        num_prompts, num_nodes, _ = states.shape
         of_one = self._trie.edges(nodes)
         num_edges = len(of_one.child)
         edges = Edges(
@@ -95,7 +105,7 @@ class _Scores:
             child=of_one.child.repeat(num_prompts),
             first=(self._row * num_edges + of_one.first).flatten(),
         )
-        logprob = lm.edge_logprobs(hidden.flatten(0, 1), edges, "catalogue")
+        logprob = lm.edge_logprobs(states.flatten(0, 1), edges, "catalogue")
         if self._shown.hides:
             row = self._row.expand(-1, num_edges).flatten()
             is_shown = self._shown.num_titles(row, edges.child) > 0
@@ -112,7 +122,7 @@ class _Scores:
 
 
 def _read_blocks(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], plan: Iterable[Block], scores: _Scores
+    lm: LanguageModel, prompts: Prompts, plan: Iterable[Block], scores: _Scores
 ) -> None:
     """Read prompts once and every block behind them."""
     padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
@@ -123,7 +133,7 @@ def _read_blocks(
             torch.from_numpy(array).to(lm.device)
             for array in (block.tokens, block.depths, block.ends, block.slots, block.nodes)
         )
-        hidden = root[:, None]
+        states = root[:, None]
         if len(tokens):
             slot = torch.arange(len(tokens), device=lm.device)
             own = (slot <= slot[:, None]) & (slot[:, None] < ends)
@@ -132,9 +142,9 @@ def _read_blocks(
             read = lm.extend(
                 tokens.expand(shape[:2]), lengths[:, None] + depths - 1, visible, cache
             )
-            hidden = torch.cat([hidden, read], 1)
+            states = torch.cat([states, read], 1)
             shrink(cache, padded.shape[1])
-        scores.add(lm, hidden[:, slots + 1], nodes)
+        scores.add(lm, states[:, slots + 1], nodes)
 
 
 def only_shown(logprob: Tensor, edges: Edges, is_shown: Tensor) -> Tensor:

@@ -1,20 +1,18 @@
 """What follows from the probability of every title: entropy, KL, mean reward, its gradient."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.language_model.model import LanguageModel
+from agents.policy import Policy
 from agents.scoring.catalogue import MAX_TOKENS, only_shown, score_catalogue
 from agents.trees.catalogue import Block, blocks
 from agents.trees.pack import Trees
 from agents.trees.tensors import TreeTensors
-from agents.trees.trie import Shown, TorchTrie
-from rere_env.task import Task
-from rere_env.types import Batch, FloatArray, IntArray, Reward
+from agents.trees.trie import TorchShown
+from rere_env.prompts import Prompts
+from rere_env.types import Batch, FloatArray, Reward
 
 __all__ = ["exact_policy_gradient", "expected_reward", "kl", "policy_entropy"]
 
@@ -50,12 +48,11 @@ def expected_reward(logprobs: FloatArray, reward: Reward, examples: Batch) -> Fl
 
 
 def exact_policy_gradient(
-    lm: LanguageModel,
-    task: Task,
+    policy: Policy,
+    prompts: Prompts,
     examples: Batch,
     reward: Reward,
     *,
-    hidden: Sequence[IntArray] | None = None,
     max_tokens: int = MAX_TOKENS,
 ) -> tuple[FloatArray, list[Tensor]]:
     """Return the expected reward and its gradient, without drawing anything.
@@ -64,30 +61,29 @@ def exact_policy_gradient(
     over tokens): sum of p(title) reward(title) grad log p(title).
 
     Args:
-        lm: The policy.
-        task: Catalogue and prompts.
+        policy: What is differentiated.
+        prompts: Of the examples.
         examples: B examples, at least one.
         reward: A reward that judges each title by itself, such as `hit`.
-        hidden: Title ids that each example may not be shown.
         max_tokens: Of a forward-backward pass, one prompt's own not counted.
 
     Returns:
         The expected reward of each example, float64 [B], and the gradient of their mean, one
-        tensor for each of `lm.parameters()`.
+        tensor for each of `policy.lm.parameters()`.
 
     Raises:
         ValueError: The reward of a title depends on the group.
     """
-    trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
-    paid = _paid(score_catalogue(lm, task, examples, hidden=hidden), reward, examples)
+    lm, trie = policy.lm, policy.trie
+    paid = _paid(score_catalogue(policy, prompts), reward, examples)
     parameters = list(lm.parameters())
     gradient = [torch.zeros_like(parameter) for parameter in parameters]
-    for row, example in enumerate(examples):
-        shown = Shown(trie, 1, None if hidden is None else [hidden[row]])
-        by_leaf = np.concatenate([[0.0], np.cumsum(paid[row, task.trie.leaf_title])])
+    for row in range(len(prompts)):
+        shown = TorchShown(trie, prompts.take([row]))
+        by_leaf = np.concatenate([[0.0], np.cumsum(paid[row, trie.host.leaf_title])])
         paid_before = torch.from_numpy(by_leaf / len(examples)).to(lm.device)
-        prompt = np.asarray(task.prompt(example.history), np.int64)
-        for block in blocks(task.trie, task.title_tokens, max_tokens):
+        prompt = np.asarray(prompts.ids[row], np.int64)
+        for block in blocks(trie.host, trie.title_tokens, max_tokens):
             trees, slots = _behind(prompt, block, lm.device)
             edges = trie.edges(torch.from_numpy(block.nodes).to(lm.device))
             logprob = lm(trees, slots, edges, "catalogue")

@@ -1,6 +1,5 @@
 """Log-probabilities of given titles under a policy, on trees: what the update computes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.language_model import LanguageModel
 from agents.language_model.segments import segment_sum
-from agents.trees.groups import GroupTrees, plan_groups
+from agents.policy import Policy
+from agents.trees.groups import GroupTrees
 from agents.trees.tensors import NextTokens, TreeTensors
-from agents.types import Support
-from rere_env.catalogue import TitleTokens
-from rere_env.trie import Trie
+from rere_env.prompts import Prompts
 from rere_env.types import IntArray
 
 __all__ = ["GroupScores", "exact_kl", "score_groups", "title_logprobs"]
@@ -82,18 +79,10 @@ def exact_kl(policy: GroupScores, reference: GroupScores) -> Tensor | None:
     return torch.where(policy.mask, _gather(at_slot, policy.place), 0.0)
 
 
-def title_logprobs(
-    lm: LanguageModel,
-    trie: Trie,
-    tokens: TitleTokens,
-    prompts: Sequence[Sequence[int]],
-    titles: IntArray,
-    support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
-) -> Tensor:
+def title_logprobs(policy: Policy, prompts: Prompts, titles: IntArray) -> Tensor:
     """Return the log-probability of each given title, [B, G]; 0 for `NO_TITLE`."""
-    plan = plan_groups(trie, tokens, prompts, titles, support, hidden)
-    return score_groups(lm, plan, lm.device).logprobs.sum(-1)
+    plan = policy.plan(prompts, titles)
+    return score_groups(policy.lm, plan, policy.lm.device).logprobs.sum(-1)
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:

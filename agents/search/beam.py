@@ -5,7 +5,6 @@ compares them under a prefix constraint. But a beam's forced tokens are read tog
 time, and steps at which nothing is decided or finished are passed over.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.search.choices import Choices, Sizes, check_group_size
 from agents.search.prompt_tree import PromptTree
 from agents.trees import Edges, TorchTrie
 from agents.types import Candidates, Support
-from rere_env.types import NO_TITLE, IntArray
+from rere_env.prompts import Prompts
+from rere_env.types import NO_TITLE
 
 __all__ = ["beam_search"]
 
@@ -27,33 +27,26 @@ __all__ = ["beam_search"]
 
 @torch.no_grad()
 def beam_search(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     group_size: int,
     *,
-    support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
-    targets: IntArray | None = None,
     generator: torch.Generator | None = None,
 ) -> Candidates:
     """Return the G titles that a beam search of width G finds for each prompt, best first.
 
     Args:
-        lm: The policy.
-        trie: The catalogue, on the policy's device.
-        prompts: B prompts of model token ids, of any lengths.
+        policy: What writes, in eval mode.
+        prompts: B prompts.
         group_size: G, the number of beams and of titles returned.
-        support: What the probabilities are normalised over.
-        hidden: Title ids that each prompt may not be shown.
-        targets: Not used.
         generator: Not used: the search is deterministic.
 
     Returns:
         Distinct titles [B, G]; slots beyond the catalogue's size hold `NO_TITLE` and -inf.
     """
     check_group_size(group_size)
-    tree = PromptTree(lm, trie, prompts, support, hidden)
+    trie, support = policy.trie, policy.support
+    tree = PromptTree(policy, prompts)
     known = _Known(tree.device)
     finished = _Finished.empty(tree.num_prompts, group_size, tree.device)
     found = tree.root()

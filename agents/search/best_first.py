@@ -5,19 +5,18 @@ to it as long as it could hold one of the best G titles: scores only fall along 
 cannot beat the G-th finished title is out for good, and the answer is certified.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.search.choices import Choices, Sizes, check_group_size
 from agents.search.prompt_tree import PromptTree
-from agents.trees import TorchTrie
-from agents.types import Candidates, Support
-from rere_env.types import NO_TITLE, IntArray
+from agents.types import Candidates
+from rere_env.prompts import Prompts
+from rere_env.types import NO_TITLE
 
 __all__ = ["exact_search", "radix_search"]
 
@@ -26,45 +25,33 @@ __all__ = ["exact_search", "radix_search"]
 
 @torch.no_grad()
 def radix_search(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     group_size: int,
     *,
-    support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
-    targets: IntArray | None = None,
     generator: torch.Generator | None = None,
 ) -> Candidates:
     """Return G titles of each prompt, found by G beams that all advance one decision a round.
 
     Args:
-        lm: The policy.
-        trie: The catalogue, on the policy's device.
-        prompts: B prompts of model token ids, of any lengths.
+        policy: What writes, in eval mode.
+        prompts: B prompts.
         group_size: G.
-        support: What the probabilities are normalised over.
-        hidden: Title ids that each prompt may not be shown.
-        targets: Not used.
         generator: Not used: the search is deterministic.
 
     Returns:
         Distinct titles [B, G], best first; `certified` where the beams have left nothing behind
         that could hold a better title.
     """
-    return _search(lm, trie, prompts, group_size, support, hidden, max_reads=0)
+    return _search(policy, prompts, group_size, max_reads=0)
 
 
 @torch.no_grad()
 def exact_search(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     group_size: int,
     *,
-    support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
-    targets: IntArray | None = None,
     generator: torch.Generator | None = None,
     max_reads: int = 1024,
 ) -> Candidates:
@@ -74,13 +61,9 @@ def exact_search(
     more prefixes stay in the race.
 
     Args:
-        lm: The policy.
-        trie: The catalogue, on the policy's device.
-        prompts: B prompts of model token ids, of any lengths.
+        policy: What writes, in eval mode.
+        prompts: B prompts.
         group_size: G.
-        support: What the probabilities are normalised over.
-        hidden: Title ids that each prompt may not be shown.
-        targets: Not used.
         generator: Not used: the search is deterministic.
         max_reads: Prefixes read a prompt before it goes on with its G best ones alone, as
             `radix_search` does. A flat policy would else read most of the catalogue.
@@ -88,7 +71,7 @@ def exact_search(
     Returns:
         Distinct titles [B, G], best first; where `certified`, no other title is more probable.
     """
-    return _search(lm, trie, prompts, group_size, support, hidden, max_reads=max_reads)
+    return _search(policy, prompts, group_size, max_reads=max_reads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -186,18 +169,9 @@ class _Search:
         return waiting.take(place[:, :-1])
 
 
-def _search(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
-    group_size: int,
-    support: Support,
-    hidden: Sequence[IntArray] | None,
-    *,
-    max_reads: int,
-) -> Candidates:
+def _search(policy: Policy, prompts: Prompts, group_size: int, *, max_reads: int) -> Candidates:
     check_group_size(group_size)
-    tree = PromptTree(lm, trie, prompts, support, hidden)
+    tree = PromptTree(policy, prompts)
     search = _Search(tree, group_size, max_reads)
     found = tree.root()
     waiting = search.sort_in(found, found.logprob, tree.prompt_entry[found.slot, 0])

@@ -9,22 +9,21 @@ A row of the cache holds several prompts side by side. Prompts differ in how muc
 time, and the shorter rows of a batch are padding: several prompts together differ less.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agents.language_model import LanguageModel
 from agents.language_model.cache import folded
 from agents.language_model.segments import segment_log_softmax
+from agents.policy import Policy
 from agents.search.choices import Choices, Reading, Sizes, take
-from agents.trees import Edges, Shown, TorchTrie
-from agents.types import Support
-from rere_env.types import IntArray
+from agents.trees import Edges, TorchShown
+from agents.trees.tensors import pad_prompts
+from rere_env.prompts import Prompts
 
-__all__ = ["PromptTree", "pad_prompts"]
+__all__ = ["PromptTree"]
 
 # B prompts, R rows of the cache, K nodes a prompt, N nodes a row of the cache (B * K = R * N),
 # E continuations in all, T tokens read in all.
@@ -78,28 +77,23 @@ class PromptTree:
 
     def __init__(
         self,
-        lm: LanguageModel,
-        trie: TorchTrie,
-        prompts: Sequence[Sequence[int]],
-        support: Support,
-        hidden: Sequence[IntArray] | None = None,
+        policy: Policy,
+        prompts: Prompts,
     ) -> None:
         """Read the prompts.
 
         Args:
-            lm: The policy.
-            trie: The catalogue, on the policy's device.
-            prompts: B prompts of model token ids, of any lengths.
-            support: What the probabilities are normalised over.
-            hidden: Title ids that each prompt may not be shown.
+            policy: What reads, and where to.
+            prompts: B prompts.
 
         Raises:
             ValueError: No prompt, an empty one, or one that leaves no room for a title.
         """
+        lm, trie = policy.lm, policy.trie
         self.trie = trie
-        self.support = support
+        self.support = policy.support
         self.num_prompts = len(prompts)
-        self.shown = Shown(trie, len(prompts), hidden)
+        self.shown = TorchShown(trie, prompts)
         self._lm = lm
         padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
         # The last token of a title is never read.
@@ -161,7 +155,7 @@ class PromptTree:
         place = self.trie.place[node].reshape(rows).gather(1, queries.owner) + queries.step
         length = self._length.gather(1, parent.reshape(rows))
         path = take(self._path, parent.reshape(rows))
-        hidden = self._lm.extend(
+        states = self._lm.extend(
             torch.where(queries.is_query, self.trie.read_token[place], 0),
             length.gather(1, queries.owner) + queries.step,
             self._visible(path, queries.owner),
@@ -172,10 +166,10 @@ class PromptTree:
         edges = self.trie.known_edges(last, sizes.edges, live.flatten())
         forced = reach = None
         if self.support == "catalogue":
-            at_end = take(hidden, (queries.end - 1).clamp(min=0)).flatten(0, 1)
+            at_end = take(states, (queries.end - 1).clamp(min=0)).flatten(0, 1)
             logprob = self._lm.edge_logprobs(at_end, edges, self.support).float()
         else:
-            logprob, forced, reach = self._all_tokens(hidden, place, edges, queries, sizes)
+            logprob, forced, reach = self._all_tokens(states, place, edges, queries, sizes)
             forced = forced.view(node.shape)
         return Reading(
             entry=entry.reshape(node.shape),
@@ -214,7 +208,7 @@ class PromptTree:
         return entry
 
     def _all_tokens(
-        self, hidden: Tensor, place: Tensor, chosen: Edges, queries: _Queries, sizes: Sizes
+        self, states: Tensor, place: Tensor, chosen: Edges, queries: _Queries, sizes: Sizes
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Score every token, the forced ones too.
 
@@ -230,7 +224,7 @@ class PromptTree:
         # All but the last token of a node have one edge: the forced token that comes next.
         num_edges = sizes.edges + sizes.tokens - sizes.nodes
         edges = self.trie.known_edges(self.trie.read_node[place.flatten()[query]], num_edges)
-        at_query = hidden.flatten(0, 1)[query]
+        at_query = states.flatten(0, 1)[query]
         logprob = self._lm.edge_logprobs(at_query, edges, self.support).float()
 
         last = (start + queries.count.flatten() - 1).clamp(min=0)
@@ -265,20 +259,3 @@ def _num_rows(num_prompts: int, width: int, hidden_size: int) -> int:
     while num_prompts % per_row:
         per_row -= 1
     return num_prompts // per_row
-
-
-def pad_prompts(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return prompts [B, P] padded on the right, their lengths [B] and bool [B, P]: real tokens.
-
-    Raises:
-        ValueError: No prompt, or an empty one.
-    """
-    if len(prompts) == 0 or min(len(prompt) for prompt in prompts) == 0:
-        raise ValueError(
-            f"`prompts` (={len(prompts)}) must hold at least one prompt and no empty one."
-        )
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    padded = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
-    is_real = torch.arange(padded.shape[1]) < lengths[:, None]
-    padded[is_real] = torch.tensor([token for prompt in prompts for token in prompt])
-    return padded, lengths, is_real

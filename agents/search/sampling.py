@@ -4,22 +4,30 @@ The draws of a prompt walk the same tree: a prefix that several of them share is
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from agents.language_model import LanguageModel
 from agents.language_model.segments import segment_log_softmax
+from agents.policy import Policy
+from agents.search.beam import beam_search
 from agents.search.choices import Choices, Sizes, check_group_size
 from agents.search.prompt_tree import PromptTree
-from agents.trees import TorchTrie
-from agents.types import Candidates, Sampler, Support
+from agents.types import Candidates, Sampler
+from rere_env.prompts import Prompts
 from rere_env.types import NO_TITLE, IntArray
 
-__all__ = ["distinct_first", "sample", "sample_distinct", "with_target"]
+__all__ = [
+    "beam_with_target",
+    "distinct_first",
+    "sample",
+    "sample_distinct",
+    "sample_distinct_with_target",
+    "with_target",
+]
 
 # B prompts, G draws a prompt, E continuations in all.
 
@@ -29,14 +37,10 @@ OVERSAMPLING = 1.5
 
 @torch.no_grad()
 def sample(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     group_size: int,
     *,
-    support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
-    targets: IntArray | None = None,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
 ) -> Candidates:
@@ -46,33 +50,24 @@ def sample(
     policy's own, whatever the temperature.
 
     Args:
-        lm: The policy.
-        trie: The catalogue, on the policy's device.
-        prompts: B prompts of model token ids, of any lengths.
+        policy: What writes, in eval mode.
+        prompts: B prompts.
         group_size: G.
-        support: What the probabilities are normalised over.
-        hidden: Title ids that each prompt may not be shown.
-        targets: Not used.
         generator: Source of randomness, on the policy's device; None: torch's own.
         temperature: Log-probabilities of tokens are divided by it before a draw.
 
     Returns:
         Titles [B, G], duplicates among them, the most probable first.
     """
-    drawn = _draw(lm, trie, prompts, group_size, support, hidden, generator, temperature)
-    return _best_first(*drawn)
+    return _best_first(*_draw(policy, prompts, group_size, generator, temperature))
 
 
 @torch.no_grad()
 def sample_distinct(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     group_size: int,
     *,
-    support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
-    targets: IntArray | None = None,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
 ) -> Candidates:
@@ -82,15 +77,15 @@ def sample_distinct(
     fewer than G distinct titles were drawn the repeats fill the group.
 
     Args:
-        targets: [B] title ids.
+        prompts: B prompts, with their targets.
         Others: as `sample`.
 
     Raises:
-        ValueError: No targets, or not one for each prompt.
+        ValueError: The prompts have no targets.
     """
-    targets = _check_targets(targets, len(prompts))
+    targets = _targets(prompts)
     num_draws = math.ceil(OVERSAMPLING * group_size)
-    titles, scores = _draw(lm, trie, prompts, num_draws, support, hidden, generator, temperature)
+    titles, scores = _draw(policy, prompts, num_draws, generator, temperature)
     kept = distinct_first(titles, torch.from_numpy(targets).to(titles.device), group_size)
     return _best_first(titles.gather(1, kept), scores.gather(1, kept))
 
@@ -119,33 +114,18 @@ def with_target(sampler: Sampler) -> Sampler:
 
     @torch.no_grad()
     def injected(
-        lm: LanguageModel,
-        trie: TorchTrie,
-        prompts: Sequence[Sequence[int]],
+        policy: Policy,
+        prompts: Prompts,
         group_size: int,
         *,
-        support: Support = "catalogue",
-        hidden: Sequence[IntArray] | None = None,
-        targets: IntArray | None = None,
         generator: torch.Generator | None = None,
     ) -> Candidates:
-        targets = _check_targets(targets, len(prompts))
-        found = sampler(
-            lm,
-            trie,
-            prompts,
-            group_size,
-            support=support,
-            hidden=hidden,
-            targets=targets,
-            generator=generator,
-        )
+        targets = _targets(prompts)
+        found = sampler(policy, prompts, group_size, generator=generator)
         rows = np.flatnonzero((found.titles != targets[:, None]).all(axis=1))
         if len(rows) == 0:
             return found
-        missing = [prompts[row] for row in rows.tolist()]
-        hidden_there = None if hidden is None else [hidden[row] for row in rows.tolist()]
-        tree = PromptTree(lm, trie, missing, support, hidden_there)
+        tree = PromptTree(policy, prompts.take(rows))
         walked = _walk(tree, 1, _towards(tree, targets[rows]))
         title, score = (values[:, 0].cpu().numpy() for values in walked)
         reached = title == targets[rows]  # a hidden target leads to what is left beside it
@@ -156,6 +136,12 @@ def with_target(sampler: Sampler) -> Sampler:
 
     return injected
 
+
+beam_with_target = with_target(beam_search)
+"""A beam search whose group always holds the target."""
+
+sample_distinct_with_target = with_target(sample_distinct)
+"""Distinct draws among which the target always is."""
 
 Chooser = Callable[[Choices, Tensor], Tensor]
 """`(choices, slot [B, G]) -> [B, G]`, the place among the E of what each walker takes."""
@@ -206,12 +192,9 @@ def _first_equal(values: Tensor) -> Tensor:
 
 
 def _draw(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     num_draws: int,
-    support: Support,
-    hidden: Sequence[IntArray] | None,
     generator: torch.Generator | None,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
@@ -219,7 +202,7 @@ def _draw(
     check_group_size(num_draws)
     if not temperature > 0:
         raise ValueError(f"`temperature` (={temperature}) must be positive; 1 is the policy.")
-    tree = PromptTree(lm, trie, prompts, support, hidden)
+    tree = PromptTree(policy, prompts)
 
     def at_random(choices: Choices, slot: Tensor) -> Tensor:
         legal = choices.logprob > -torch.inf
@@ -259,10 +242,10 @@ def _best_first(titles: Tensor, scores: Tensor) -> Candidates:
     )
 
 
-def _check_targets(targets: IntArray | None, num_prompts: int) -> IntArray:
-    if targets is None or len(targets) != num_prompts:
+def _targets(prompts: Prompts) -> IntArray:
+    if prompts.targets is None:
         raise ValueError(
-            f"`targets` (={targets!r}) must hold one title id for each of the {num_prompts} "
-            "prompts: this sampler looks for them among its candidates."
+            "`prompts.targets` (=None) must hold one title id for each prompt: this sampler looks "
+            "for them among its candidates; use `task.prompts(batch)`."
         )
-    return np.asarray(targets, np.int64)
+    return prompts.targets

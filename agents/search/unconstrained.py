@@ -8,8 +8,6 @@ For comparison: every token costs a step and the whole head. Knows nothing of re
 metrics.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,11 +15,13 @@ from torch.nn import functional
 
 from agents.language_model import LanguageModel
 from agents.language_model.head import MAX_BLOCK_BYTES
+from agents.policy import Policy
 from agents.search.choices import check_group_size, take
-from agents.search.prompt_tree import pad_prompts
-from agents.trees import Shown, TorchTrie
-from agents.types import Candidates, Support
-from rere_env.types import NO_TITLE, IntArray
+from agents.trees import TorchShown, TorchTrie
+from agents.trees.tensors import pad_prompts
+from agents.types import Candidates
+from rere_env.prompts import Prompts
+from rere_env.types import NO_TITLE
 
 __all__ = ["sample_unconstrained", "unconstrained_beam"]
 
@@ -33,14 +33,10 @@ OUTSIDE = -1
 
 @torch.no_grad()
 def sample_unconstrained(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     group_size: int,
     *,
-    support: Support = "vocabulary",
-    hidden: Sequence[IntArray] | None = None,
-    targets: IntArray | None = None,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
 ) -> Candidates:
@@ -51,13 +47,9 @@ def sample_unconstrained(
     `support="vocabulary"`), in the mean, at temperature 1.
 
     Args:
-        lm: The policy.
-        trie: The catalogue, on the policy's device.
-        prompts: B prompts of model token ids, of any lengths.
+        policy: What writes, in eval mode.
+        prompts: B prompts.
         group_size: G.
-        support: Must be "vocabulary".
-        hidden: Title ids that each prompt may not be shown; drawing one is illegal.
-        targets: Not used.
         generator: Source of randomness, on the policy's device; None: torch's own.
         temperature: Logits are divided by it before a draw; the log-probabilities of the result
             are the policy's own.
@@ -70,10 +62,10 @@ def sample_unconstrained(
         ValueError: Another support, or a temperature that is not positive.
     """
     check_group_size(group_size)
-    _check_support(support)
+    lm, trie = _unbound(policy)
     if not temperature > 0:
         raise ValueError(f"`temperature` (={temperature}) must be positive; 1 is the policy.")
-    written, shown = _Written(lm, trie, prompts), Shown(trie, len(prompts), hidden)
+    written, shown = _Written(policy, prompts), TorchShown(trie, prompts)
     shape = (len(prompts), group_size)
     walker = torch.arange(group_size, device=lm.device).expand(shape)
     node = torch.zeros(shape, dtype=torch.int64, device=lm.device)
@@ -96,14 +88,10 @@ def sample_unconstrained(
 
 @torch.no_grad()
 def unconstrained_beam(
-    lm: LanguageModel,
-    trie: TorchTrie,
-    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    prompts: Prompts,
     group_size: int,
     *,
-    support: Support = "vocabulary",
-    hidden: Sequence[IntArray] | None = None,
-    targets: IntArray | None = None,
     generator: torch.Generator | None = None,
 ) -> Candidates:
     """Return what a beam search of width G finds that nothing keeps to the catalogue.
@@ -115,13 +103,9 @@ def unconstrained_beam(
     `sample_unconstrained` gives them.
 
     Args:
-        lm: The policy.
-        trie: The catalogue, on the policy's device.
-        prompts: B prompts of model token ids, of any lengths.
+        policy: What writes, in eval mode.
+        prompts: B prompts.
         group_size: G.
-        support: Must be "vocabulary".
-        hidden: Title ids that each prompt may not be shown; a beam that ends in one is illegal.
-        targets: Not used.
         generator: Not used: the search is deterministic.
 
     Returns:
@@ -132,8 +116,8 @@ def unconstrained_beam(
         ValueError: Another support.
     """
     check_group_size(group_size)
-    _check_support(support)
-    written, shown = _Written(lm, trie, prompts), Shown(trie, len(prompts), hidden)
+    lm, trie = _unbound(policy)
+    written, shown = _Written(policy, prompts), TorchShown(trie, prompts)
     shape = (len(prompts), group_size)
     node = torch.zeros(len(prompts), 1, dtype=torch.int64, device=lm.device)
     score = torch.zeros(len(prompts), 1, device=lm.device)
@@ -167,9 +151,8 @@ def unconstrained_beam(
 class _Written:
     """B prompts, each read once, and the sequences after them, which grow token by token."""
 
-    def __init__(
-        self, lm: LanguageModel, trie: TorchTrie, prompts: Sequence[Sequence[int]]
-    ) -> None:
+    def __init__(self, policy: Policy, prompts: Prompts) -> None:
+        lm, trie = policy.lm, policy.trie
         padded, lengths, is_real = (tensor.to(lm.device) for tensor in pad_prompts(prompts))
         # The last token of a sequence is never read.
         lm.check_length(padded.shape[1] + trie.max_length - 1)
@@ -196,7 +179,7 @@ class _Written:
         return self._lm.extend(token, position, self._visible, self._cache)
 
 
-def _follow(trie: TorchTrie, shown: Shown, node: Tensor, token: Tensor) -> Tensor:
+def _follow(trie: TorchTrie, shown: TorchShown, node: Tensor, token: Tensor) -> Tensor:
     """Return the nodes [B, K] that tokens lead to, `OUTSIDE` where nothing is to be shown."""
     edges = trie.edges(node.clamp(min=0).flatten())
     taken = edges.token == token.flatten()[edges.owner]
@@ -209,11 +192,11 @@ def _follow(trie: TorchTrie, shown: Shown, node: Tensor, token: Tensor) -> Tenso
 
 
 def _draw(
-    lm: LanguageModel, hidden: Tensor, temperature: float, generator: torch.Generator | None
+    lm: LanguageModel, states: Tensor, temperature: float, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     """Draw a token after each hidden state [M, D]; return them and their log-probabilities."""
     tokens, logprobs = [], []
-    for part in hidden.split(_rows_at_a_time(lm)):
+    for part in states.split(_rows_at_a_time(lm)):
         logprob = lm.next_logprobs(part)
         chance = torch.softmax(logprob / temperature, -1)
         token = torch.multinomial(chance, 1, generator=generator)
@@ -223,7 +206,7 @@ def _draw(
 
 
 def _continue(
-    lm: LanguageModel, hidden: Tensor, score: Tensor, num_kept: int
+    lm: LanguageModel, states: Tensor, score: Tensor, num_kept: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Find the best continuations of the beams of each row, by hidden states [B, K, D].
 
@@ -231,7 +214,7 @@ def _continue(
         Scores, beams and tokens [B, num_kept], best first; -inf where there are fewer.
     """
     tokens, logprobs = [], []
-    for part in hidden.flatten(0, 1).split(_rows_at_a_time(lm)):
+    for part in states.flatten(0, 1).split(_rows_at_a_time(lm)):
         logprob = lm.next_logprobs(part)
         best = torch.topk(logprob, min(num_kept, logprob.shape[1]), dim=1)
         tokens.append(best.indices)
@@ -263,10 +246,11 @@ def _candidates(title: Tensor, score: Tensor, *, sort: bool) -> Candidates:
     )
 
 
-def _check_support(support: Support) -> None:
-    if support != "vocabulary":
+def _unbound(policy: Policy) -> tuple[LanguageModel, TorchTrie]:
+    if policy.support != "vocabulary":
         raise ValueError(
-            f"`support` (={support!r}) must be 'vocabulary' where nothing keeps a policy to the "
-            "catalogue: over the legal tokens alone nothing illegal has a probability. Use "
+            f"`support` (={policy.support!r}) must be 'vocabulary' where nothing keeps a policy to "
+            "the catalogue: over the legal tokens alone nothing illegal has a probability. Use "
             "`sample` or `beam_search` for titles only."
         )
+    return policy.lm, policy.trie

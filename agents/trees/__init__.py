@@ -7,7 +7,7 @@ device.
 from agents.trees.groups import GroupTrees, group_sizes, longest_kept, num_kept, plan_groups
 from agents.trees.pack import PackedTrees, Trees, pack, parts_of_similar_length
 from agents.trees.tensors import Continuations, NextTokens, TreeTensors
-from agents.trees.trie import Edges, Shown, TorchTrie
+from agents.trees.trie import Edges, TorchShown, TorchTrie
 from agents.trees.users import SFTBatch, plan_completions, plan_users, user_batches
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "NextTokens",
     "PackedTrees",
     "SFTBatch",
-    "Shown",
+    "TorchShown",
     "TorchTrie",
     "TreeTensors",
     "Trees",

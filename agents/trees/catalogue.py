@@ -57,7 +57,7 @@ def blocks(trie: Trie, tokens: TitleTokens, max_tokens: int) -> Iterator[Block]:
     lo, hi = trie.lo[order], trie.hi[order]
     # In pre-order the descendants of a node are those that follow it and begin before its end.
     ends = np.searchsorted(lo, hi)
-    depth = np.searchsorted(trie.level_first, order, side="right") - 1
+    depth = trie.depth(order)
     model_tokens = tokens.to_model_ids(trie.tokens[order - 1])
     decides = trie.num_children(order) > 1
     place = np.full(trie.num_nodes, -1, np.int64)
@@ -82,8 +82,7 @@ def blocks(trie: Trie, tokens: TitleTokens, max_tokens: int) -> Iterator[Block]:
 def _deciding(trie: Trie) -> IntVector:
     """Return the nodes below the root that have two or more titles, in pre-order."""
     nodes = np.flatnonzero(trie.hi - trie.lo > 1)[1:]
-    # Of nodes that begin at one leaf the higher has the smaller number.
-    return nodes[np.lexsort((nodes, trie.lo[nodes]))]
+    return nodes[np.argsort(trie.preorder(nodes))]
 
 
 def _ancestors(trie: Trie, place: IntVector, node: IntArray) -> IntVector:

@@ -10,7 +10,6 @@ titles are hidden is no choice.
 # B prompts, G titles each, N = B * G, L tokens of the longest title, T kept tokens of a title,
 # S nodes of a tree, M slots after which something is chosen, E tokens that are scored there.
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 from agents.trees.pack import Trees
 from agents.types import Support
 from rere_env.catalogue import TitleTokens
-from rere_env.trie import Trie
-from rere_env.trie.shown import ShownTitles
+from rere_env.prompts import Prompts
+from rere_env.trie import ShownTitles, Trie
 from rere_env.types import NO_TITLE, BoolArray, IntArray
 
 __all__ = ["GroupTrees", "group_sizes", "longest_kept", "num_kept", "plan_groups"]
@@ -44,6 +43,16 @@ class GroupTrees:
         place: [B, G, T] which of the M slots each kept token follows, 0 in the padding.
         chosen: [B, G, T] which of the E tokens it is, 0 in the padding.
         mask: [B, G, T] True on kept tokens.
+
+    One prompt of two tokens; "Star Quest" and "Star Quest 2" of twelve titles. Two tokens of each
+    decide, both at the same two slots: the first word of five, and what follows "Quest" of three.
+    So four nodes are read (the prompt, "Star", "Quest"), and eight tokens are scored:
+
+    >>> from rere_env.worlds import copy_last
+    >>> task = copy_last().task
+    >>> plan = plan_groups(task.trie, task.title_tokens, Prompts([[1, 2]]), np.array([[0, 5]]))
+    >>> plan.trees.sizes.tolist(), len(plan.slots), len(plan.token), plan.place.tolist()
+    ([4], 2, 8, [[[0, 1], [0, 1]]])
     """
 
     support: Support
@@ -60,23 +69,21 @@ class GroupTrees:
 def plan_groups(
     trie: Trie,
     tokens: TitleTokens,
-    prompts: Sequence[Sequence[int]],
+    prompts: Prompts,
     titles: IntArray,
     support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
 ) -> GroupTrees:
     """Lay out the trees of B prompts with G titles each; `NO_TITLE` slots keep no token.
 
     Args:
         trie: The catalogue.
         tokens: Its titles as tokens.
-        prompts: B prompts of model token ids.
+        prompts: B prompts; none of the titles hidden from them may be in `titles`.
         titles: [B, G] title ids.
         support: Which tokens are kept: those that decide, or all.
-        hidden: Title ids that each prompt may not be shown; none of them may be in `titles`.
     """
-    paths = _Paths(trie, titles, support, ShownTitles(trie, len(prompts), hidden))
-    lengths = np.array([len(prompt) for prompt in prompts])
+    paths = _Paths(trie, titles, support, ShownTitles(trie, prompts.hidden))
+    lengths = prompts.lengths
     row, node = paths.read_nodes()
     trees = _grow(trie, tokens, prompts, row, node)
 
@@ -116,25 +123,32 @@ def plan_groups(
 
 def group_sizes(
     trie: Trie,
-    prompts: Sequence[Sequence[int]],
+    prompts: Prompts,
     titles: IntArray,
     support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
 ) -> Int64:
     """Return the number of nodes of each tree that `plan_groups` would lay out, [B]."""
-    paths = _Paths(trie, titles, support, ShownTitles(trie, len(prompts), hidden))
+    paths = _Paths(trie, titles, support, ShownTitles(trie, prompts.hidden))
     row, _ = paths.read_nodes()
-    return np.array([len(prompt) for prompt in prompts]) + np.bincount(row, minlength=len(prompts))
+    return prompts.lengths + np.bincount(row, minlength=len(prompts))
 
 
 def num_kept(
     trie: Trie,
     titles: IntArray,
     support: Support = "catalogue",
-    hidden: Sequence[IntArray] | None = None,
+    prompts: Prompts | None = None,
 ) -> Int64:
-    """Return how many tokens of each title [B, G] are kept, 0 for `NO_TITLE`; `hidden` has B."""
-    keep = _Paths(trie, titles, support, ShownTitles(trie, len(titles), hidden)).keep
+    """Return how many tokens of each title [B, G] are kept, 0 for `NO_TITLE`.
+
+    Args:
+        trie: The catalogue.
+        titles: [B, G] title ids.
+        support: Which tokens are kept: those that decide, or all.
+        prompts: B prompts, where titles are hidden from them.
+    """
+    shown = ShownTitles(trie, None if prompts is None else prompts.hidden)
+    keep = _Paths(trie, titles, support, shown).keep
     count: Int64 = keep.sum(axis=1).reshape(titles.shape)
     return count
 
@@ -170,7 +184,7 @@ class _Paths:
         if (is_hidden := (shown.num_titles(self.row, leaf) == 0) & (flat != NO_TITLE)).any():
             raise ValueError(
                 f"title {flat[is_hidden][0]} is a candidate of prompt {self.row[is_hidden][0]} and "
-                "hidden from it; give the sampler the same `hidden`."
+                "hidden from it; give the sampler the same `Prompts`."
             )
         if support == "catalogue":
             self.keep &= self._decides()
@@ -199,11 +213,9 @@ class _Paths:
         return row[order], node[order]
 
 
-def _grow(
-    trie: Trie, tokens: TitleTokens, prompts: Sequence[Sequence[int]], row: Int64, node: Int64
-) -> Trees:
+def _grow(trie: Trie, tokens: TitleTokens, prompts: Prompts, row: Int64, node: Int64) -> Trees:
     """Put trie nodes, in pre-order, below the prompts of their rows."""
-    lengths = np.array([len(prompt) for prompt in prompts])
+    lengths = prompts.lengths
     num_nodes = np.bincount(row, minlength=len(prompts))
     sizes = lengths + num_nodes
     shape = (len(prompts), int(sizes.max()))
@@ -212,11 +224,10 @@ def _grow(
     in_nodes = ~in_prompt & (column < sizes[:, None])
 
     packed = np.zeros(shape, np.int64)
-    packed[in_prompt] = np.fromiter((t for prompt in prompts for t in prompt), np.int64)
+    packed[in_prompt] = np.fromiter((t for prompt in prompts.ids for t in prompt), np.int64)
     packed[in_nodes] = tokens.to_model_ids(trie.tokens[node - 1])
     positions = np.where(in_prompt, column, 0)
-    depth = np.searchsorted(trie.level_first, node, side="right") - 1  # the root's is 0
-    positions[in_nodes] = lengths[row] + depth - 1
+    positions[in_nodes] = lengths[row] + trie.depth(node) - 1
     # The descendants of a node are those up to the end of its interval of leaves.
     ends = np.where(in_prompt, sizes[:, None], column + 1)
     first = np.cumsum(num_nodes) - num_nodes
@@ -229,8 +240,7 @@ def _grow(
 
 def _preorder(trie: Trie, row: Int64, node: Int64) -> Int64:
     """Return keys in whose order parents precede children, siblings ascend, rows stay apart."""
-    order: Int64 = (row * trie.num_titles + trie.lo[node]) * trie.num_nodes + node
-    return order
+    return row * (trie.num_titles * trie.num_nodes) + trie.preorder(node)
 
 
 def _fill(mask: BoolArray, values: Int64) -> Int64:

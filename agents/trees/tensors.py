@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from agents.trees.pack import Trees
+from rere_env.prompts import Prompts
 
-__all__ = ["Continuations", "NextTokens", "TreeTensors"]
+__all__ = ["Continuations", "NextTokens", "TreeTensors", "pad_prompts"]
 
 
 class TreeTensors:
@@ -53,3 +54,20 @@ class NextTokens:
 
     owner: Tensor
     token: Tensor
+
+
+def pad_prompts(prompts: Prompts) -> tuple[Tensor, Tensor, Tensor]:
+    """Return prompts [B, P] padded on the right, their lengths [B] and bool [B, P]: real tokens.
+
+    Raises:
+        ValueError: No prompt, or an empty one.
+    """
+    if len(prompts) == 0 or prompts.lengths.min() == 0:
+        raise ValueError(
+            f"`prompts` (={len(prompts)}) must hold at least one prompt and no empty one."
+        )
+    lengths = torch.from_numpy(prompts.lengths)
+    padded = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.int64)
+    is_real = torch.arange(padded.shape[1]) < lengths[:, None]
+    padded[is_real] = torch.tensor([token for ids in prompts.ids for token in ids])
+    return padded, lengths, is_real

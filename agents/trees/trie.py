@@ -1,6 +1,5 @@
 """The trie's arrays on a device, with the tokens of the model instead of local ids."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +7,12 @@ import torch
 from torch import Tensor
 
 from rere_env.catalogue import TitleTokens
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 from rere_env.trie import Trie
 from rere_env.types import IntArray
 
-__all__ = ["Edges", "Shown", "TorchTrie"]
+__all__ = ["Edges", "TorchShown", "TorchTrie"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +40,8 @@ class TorchTrie:
     a model must read from a node to the next decision is one slice.
 
     Attributes:
+        host: The trie itself, in NumPy.
+        title_tokens: Its titles as tokens.
         edge_token: [S - 1] int64, the model's token id of each edge.
         first: [S + 1] int64.
         lo: [S] int64.
@@ -56,6 +59,8 @@ class TorchTrie:
         max_length: Tokens of the longest title, EOS included.
     """
 
+    host: Trie
+    title_tokens: TitleTokens
     edge_token: Tensor
     first: Tensor
     lo: Tensor
@@ -85,6 +90,8 @@ class TorchTrie:
             return torch.tensor(array, dtype=torch.int64, device=device)
 
         return cls(
+            host=trie,
+            title_tokens=tokens,
             edge_token=move(edge_token),
             first=move(trie.first),
             lo=move(trie.lo),
@@ -135,37 +142,32 @@ class TorchTrie:
         return Edges(owner=owner, token=self.edge_token[edge], child=edge + 1, first=first)
 
 
-class Shown:
+class TorchShown:
     """Which titles each of B prompts may be shown: all but the hidden ones.
 
     Leaves below a node are an interval, so a node's titles are counted by two searches among the
     hidden leaves: the cost is that of the hidden titles, not of the catalogue.
     """
 
-    def __init__(
-        self, trie: TorchTrie, num_rows: int, hidden: Sequence[IntArray] | None = None
-    ) -> None:
+    def __init__(self, trie: TorchTrie, prompts: Prompts) -> None:
         """Sort the hidden titles of each prompt in trie order.
 
         Args:
             trie: The catalogue.
-            num_rows: B.
-            hidden: B arrays of title ids, in any order, repeats allowed; None hides nothing.
+            prompts: B prompts, with what is hidden from them.
 
         Raises:
-            ValueError: Not B arrays, or an id that the catalogue lacks.
+            ValueError: An id that the catalogue lacks.
         """
+        hidden, num_rows = prompts.hidden, len(prompts)
         self._trie, self._num_rows = trie, num_rows
-        self.hides = hidden is not None and any(len(titles) for titles in hidden)
-        if hidden is None:
+        self.hides = hidden is not None and len(hidden.titles) > 0
+        if hidden is None or not self.hides:
             return
-        _check_hidden(hidden, num_rows, trie.num_titles)
-        if not self.hides:
-            return
+        _check_titles(hidden, trie.num_titles)
         device, stride = trie.lo.device, trie.num_titles + 1
-        row = np.repeat(np.arange(num_rows), [len(titles) for titles in hidden])
-        title = torch.from_numpy(np.concatenate(hidden).astype(np.int64)).to(device)
-        key = torch.from_numpy(row).to(device) * stride + trie.title_leaf[title]
+        title = torch.from_numpy(hidden.titles.astype(np.int64)).to(device)
+        key = torch.from_numpy(hidden.row).to(device) * stride + trie.title_leaf[title]
         self._key = torch.unique(key)  # ascending: row by row, leaf by leaf
         rows = self._key // stride
         self._first = torch.searchsorted(rows, torch.arange(num_rows, device=device))
@@ -207,16 +209,11 @@ class Shown:
         return torch.searchsorted(self._key, row * self._stride + leaf)
 
 
-def _check_hidden(hidden: Sequence[IntArray], num_rows: int, num_titles: int) -> None:
-    if len(hidden) != num_rows:
+def _check_titles(hidden: Hidden, num_titles: int) -> None:
+    if hidden.titles.min() < 0 or hidden.titles.max() >= num_titles:
+        wrong = (hidden.titles < 0) | (hidden.titles >= num_titles)
+        row = int(hidden.row[wrong][0])
         raise ValueError(
-            f"`hidden` holds {len(hidden)} arrays for {num_rows} prompts; give one array of title "
-            "ids a prompt (an empty one hides nothing)."
+            f"`hidden` names title {hidden.titles[wrong][0]} for prompt {row}; the catalogue has "
+            f"0..{num_titles - 1}. Leave out what is not a title of it."
         )
-    for row, titles in enumerate(hidden):
-        ids = np.asarray(titles)
-        if ids.size and (ids.min() < 0 or ids.max() >= num_titles):
-            raise ValueError(
-                f"`hidden[{row}]` holds title ids {ids.min()}..{ids.max()}; the catalogue has "
-                f"0..{num_titles - 1}. Leave out what is not a title of it."
-            )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.trees.pack import Trees, pack, parts_of_similar_length
+from rere_env.ragged import offsets, owners, places
 from rere_env.task import Task
 from rere_env.types import Batch
 
@@ -77,12 +78,12 @@ def plan_completions(
     packed = pack(sequences, rows)
     lengths = np.array([len(completion) for completion in completions])
     before = np.array([len(prompt) - 1 for prompt in prompts])
-    sequence = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    indptr = offsets(lengths)
+    sequence = owners(indptr)
     return SFTBatch(
         trees=packed,
         row=np.asarray(rows, np.int64)[sequence],
-        slots=packed.slots[sequence, before[sequence] + place],
+        slots=packed.slots[sequence, before[sequence] + places(indptr)],
         tokens=np.concatenate([np.asarray(c, np.int64) for c in completions]),
     )
 
@@ -93,10 +94,7 @@ def plan_users(task: Task, batch: Batch) -> SFTBatch:
     Windows with the same first item share their history; one that has slid shares nothing.
     """
     prompts = [task.prompt(example.history) for example in batch]
-    completions = [
-        task.title_tokens.to_model_ids(task.title_tokens[title]).tolist()
-        for title in batch.target_title
-    ]
+    completions = [task.title_tokens.model_ids(title).tolist() for title in batch.target_title]
     start = np.stack([batch.user, batch.history[:, 0]])
     rows = np.unique(start, axis=1, return_inverse=True)[1].reshape(-1)
     return plan_completions(prompts, completions, rows.tolist())

@@ -16,7 +16,7 @@ from rere_env.catalogue import Catalogue
 from rere_env.data.datasets import Dataset
 from rere_env.tokenizer import Tokenizer, WordTokenizer
 from rere_env.trie import Trie
-from rere_env.types import NO_ITEM, NO_TITLE, Batch, BoolArray, IntArray
+from rere_env.types import NO_ITEM, Batch, BoolArray, IntArray
 
 __all__ = ["audit"]
 
@@ -138,7 +138,7 @@ def _audit_split(
     """Audit one split; `history` numbers the histories, `known` marks the titles of training."""
     target = batch.target_title
     items_per_title = np.bincount(catalogue.item_title, minlength=catalogue.num_titles)
-    shown = _history_titles(batch, catalogue)
+    shown = catalogue.history_titles(batch.history)
     sold = np.sort(np.bincount(target, minlength=catalogue.num_titles))[::-1]
     rows = max(len(batch), 1)
     return {
@@ -147,7 +147,7 @@ def _audit_split(
         "history_length_mean": float(batch.history_length.sum() / rows),
         "empty_histories": int((batch.history_length == 0).sum()),
         "shared_title_targets": int((items_per_title[target] > 1).sum()),
-        "repeat_targets": int((shown == target[:, None]).any(axis=1).sum()),
+        "repeat_targets": int((shown == target[:, None] + 1).any(axis=1).sum()),
         "cold_targets": int((~known[target]).sum()),
         "ambiguous_histories": int(_is_ambiguous(history, target).sum()),
         "lookup_errors": int((_last_target(history, target) != target).sum()),
@@ -199,17 +199,12 @@ def _number_histories(splits: Mapping[str, Batch], catalogue: Catalogue) -> dict
     """Number the distinct histories of all splits; return the number of every row by split."""
     width = max(batch.history.shape[1] for batch in splits.values())
     shown = [
-        np.pad(titles, ((0, 0), (0, width - titles.shape[1])), constant_values=NO_TITLE)
-        for titles in (_history_titles(batch, catalogue) for batch in splits.values())
+        np.pad(titles, ((0, 0), (0, width - titles.shape[1])))
+        for titles in (catalogue.history_titles(batch.history) for batch in splits.values())
     ]
     _, number = np.unique(np.concatenate(shown), axis=0, return_inverse=True)
     ends = np.cumsum([len(part) for part in shown])[:-1]
     return dict(zip(splits, np.split(number.reshape(-1), ends), strict=True))
-
-
-def _history_titles(batch: Batch, catalogue: Catalogue) -> IntArray:
-    """Return the titles of the histories [B, H], `NO_TITLE` where there is no item."""
-    return np.where(batch.history == NO_ITEM, NO_TITLE, catalogue.item_title[batch.history])
 
 
 def _known_titles(train: Batch, catalogue: Catalogue) -> BoolArray:

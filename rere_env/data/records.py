@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rere_env.catalogue import Catalogue, DuplicatePolicy
 from rere_env.data.splits import NO_TIME, Samples
 from rere_env.data.tables import Table, read_table, write_csv
+from rere_env.ragged import offsets, owners
 from rere_env.types import NO_ITEM, IntArray
 
 __all__ = [
@@ -131,7 +132,7 @@ def read_split(path: Path, catalogue: Catalogue, users: UserIds, *, history_leng
         )
     filled = np.arange(history_length) < length[:, None]  # [B, H]
     history = np.full(filled.shape, NO_ITEM, np.int32)
-    row_of = np.repeat(np.arange(len(histories)), length)
+    row_of = owners(offsets(length))
     history[filled] = _item_ids(
         table, list(chain(*histories)), catalogue, lambda place: int(row_of[place]), "history"
     )

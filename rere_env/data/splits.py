@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.ragged import offsets, places
 from rere_env.types import NO_ITEM, BoolArray, IntArray
 
 __all__ = ["NO_TIME", "Samples", "chronological_splits", "core_rows", "leave_one_out_splits"]
@@ -137,8 +138,8 @@ def _samples(
         raise ValueError(f"`history_length` (={history_length}) must be at least 1.")
     order = np.lexsort((timestamp, user))  # stable
     user, item = user[order], item[order]
-    _, first, count = np.unique(user, return_index=True, return_counts=True)
-    place = np.arange(len(user)) - np.repeat(first, count)
+    _, count = np.unique(user, return_counts=True)
+    place = places(offsets(count))
     target = np.flatnonzero(place > 0)
     num_before = place[target]
     length = np.minimum(num_before, history_length)

@@ -14,6 +14,7 @@ import numpy as np
 from rere_env.dynamics.groups import GroupedDynamics
 from rere_env.dynamics.rows import ALL, Allowed, Int64, Outcome, Rows, Transition
 from rere_env.dynamics.transition import Dynamics
+from rere_env.ragged import offsets, owners, stretches
 from rere_env.trie import EOS
 from rere_env.types import BoolArray, IntArray
 
@@ -137,8 +138,8 @@ class Decisions:
         ids, node, end, length = ids[runs], node[runs], end[runs], length[runs]
         # A run is a stretch of any title below the node.
         start = titles.indptr[trie.titles(node)]
-        row = np.repeat(np.arange(len(ids)), length)
-        place = state.depth[ids][row] + np.arange(len(row)) - (np.cumsum(length) - length)[row]
+        indptr = offsets(length)
+        row, place = owners(indptr), stretches(state.depth[ids], indptr)
         state.prefix[ids[row], place] = titles.tokens[start[row] + place]
         state.node[ids] = end
         state.depth[ids] += length

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from rere_env.dynamics.rows import Allowed, Board, Int64, Moved, Rows, Slates, row_numbers
+from rere_env.ragged import offsets, owners, places, stretches
 from rere_env.trie import EOS
 from rere_env.types import IntArray
 
@@ -132,7 +133,7 @@ class NumpyMoves:
         trie, node = self.trie, state.node[rows]
         first = trie.first[node].astype(np.int64)
         counts = trie.first[node + 1] - first
-        indptr = _offsets(counts)
+        indptr = offsets(counts)
         tokens = self._children(node, first, counts, indptr, names)
         hidden = self._hidden(state, rows, first, counts, indptr)
         if len(hidden):
@@ -140,7 +141,7 @@ class NumpyMoves:
             keep[hidden] = False
             tokens = tokens[keep]
             owner = indptr.searchsorted(hidden, side="right") - 1
-            indptr = _offsets(counts - np.bincount(owner, minlength=len(node)))
+            indptr = offsets(counts - np.bincount(owner, minlength=len(node)))
         return Allowed(indptr, tokens)
 
     def _children(
@@ -156,9 +157,8 @@ class NumpyMoves:
         A root has a thousand children, others a handful: rows at the root are copied whole.
         """
         trie, width = self.trie, int(self.trie.first[1])
-        inner = np.where(node == 0, 0, counts)
-        owner = np.repeat(np.arange(len(node)), inner)
-        step = np.arange(len(owner)) - _offsets(inner)[owner]
+        inner = offsets(np.where(node == 0, 0, counts))
+        owner, step = owners(inner), places(inner)
         found, root = trie.tokens[first[owner] + step], trie.tokens[:width]
         if names is not None:
             found, root = names[found], names[root]
@@ -177,7 +177,7 @@ class NumpyMoves:
         hidden = indptr[row] + edge - first[row]
         if self._all_shown:
             return hidden
-        child = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1] + 1, counts)
+        child = stretches(first + 1, indptr)
         shown = self.remaining[child] > 0
         shown[hidden] = False
         shown |= np.repeat(state.finished[rows], counts)
@@ -287,10 +287,3 @@ def find_moves(backend: Backend, num_rows: int) -> Callable[[Board], Moves]:
     from rere_env.dynamics.moves_numba import NumbaMoves
 
     return NumbaMoves
-
-
-def _offsets(counts: IntArray) -> Int64:
-    """Return where each of several stretches begins, and where the last ends."""
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets

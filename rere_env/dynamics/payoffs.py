@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rere_env.rewards import reward_terms, sees_rank_only
-from rere_env.types import Batch, BatchRows, BoolArray, FloatArray, IntArray, Reward
+from rere_env.rewards import pay, sees_rank_only
+from rere_env.types import Batch, BatchRows, BoolArray, IntArray, Reward
 
 __all__ = ["Payoff", "SlatePayoffs", "score"]
 
@@ -76,11 +76,12 @@ def score(reward: Reward, titles: IntArray, batch: Batch) -> tuple[Float64, dict
     """Return the reward [B, G] of titles and each of its terms, as float64.
 
     Raises:
-        ValueError: The function returned another shape.
+        TypeError: The function returned no numbers.
+        ValueError: It returned another shape.
     """
-    rewards, terms = reward_terms(reward, titles, batch)
-    checked = {name: _checked(values, titles) for name, values in terms.items()}
-    return _checked(rewards, titles), checked
+    rewards, terms = pay(reward, titles, batch)
+    precise = {name: values.astype(np.float64) for name, values in terms.items()}
+    return rewards.astype(np.float64), precise
 
 
 def _by_rank(reward: Reward, slate_size: int) -> Payoff:
@@ -93,12 +94,3 @@ def _by_rank(reward: Reward, slate_size: int) -> Payoff:
         values[-1] = 0.0
     sums = {name: values.sum(axis=1) for name, values in terms.items()}
     return Payoff(items, items.sum(axis=1), sums)
-
-
-def _checked(rewards: FloatArray, titles: IntArray) -> Float64:
-    if np.shape(rewards) != titles.shape:
-        raise ValueError(
-            f"the reward function returned shape {np.shape(rewards)} for titles of shape "
-            f"{titles.shape}; it must return one number a title."
-        )
-    return np.asarray(rewards, np.float64)

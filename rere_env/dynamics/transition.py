@@ -23,6 +23,7 @@ from rere_env.dynamics.rows import (
     Transition,
     row_numbers,
 )
+from rere_env.ragged import dense, offsets, owners, places
 from rere_env.task import Task
 from rere_env.trie.shown import hidden_leaves
 from rere_env.types import BoolArray, IntArray
@@ -88,10 +89,8 @@ class Dynamics:
         )
         self.moves = find_moves(backend, num_rows)(board)
         self._payoffs = SlatePayoffs(task.reward, self.examples, rules.slate_size)
-        # Item id -> title id + 1; the padding item -1 finds the 0 at the end.
-        shown = np.append(task.catalogue.item_title + np.int32(1), np.int32(0))
         self._history = np.zeros((len(self.examples), task.history_length), np.int32)
-        self._history[:, :width] = shown[self.examples.history]
+        self._history[:, :width] = task.catalogue.history_titles(self.examples.history)
 
     def new_rows(self, num_rows: int) -> Rows:
         """Return rows that wait for their first `start`."""
@@ -165,9 +164,7 @@ class Dynamics:
     def mask(self, state: Rows, rows: IntArray | slice = ALL) -> NDArray[np.int8]:
         """Return the legal local tokens as a dense int8 [n, V]."""
         indptr, tokens = self.allowed(state, rows)
-        mask = np.zeros((len(indptr) - 1, self.trie.num_tokens), np.int8)
-        mask[np.repeat(np.arange(len(mask)), np.diff(indptr)), tokens] = 1
-        return mask
+        return dense(indptr, tokens, self.trie.num_tokens)
 
     def remaining(self, state: Rows, row: int) -> tuple[IntArray, IntArray]:
         """Return the legal tokens of one row and how many titles remain below each."""
@@ -190,8 +187,8 @@ class Dynamics:
         """Let rows exclude what the filter hides from their examples."""
         start = self.hidden.indptr[examples]
         count = self.hidden.indptr[np.asarray(examples) + 1] - start
-        row = np.repeat(np.arange(len(ids)), count)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        indptr = offsets(count)
+        row, place = owners(indptr), places(indptr)
         state.leaf[ids[row], self.rules.slate_size + place] = self.hidden.leaf[start[row] + place]
         state.num_excluded[ids] = count
 

@@ -17,6 +17,7 @@ from rere_env.dynamics.groups import GroupedDynamics, Sync
 from rere_env.dynamics.moves import Backend
 from rere_env.dynamics.rows import ALL, Allowed, OnIllegal, Rows, Rules
 from rere_env.filters import Exclude
+from rere_env.ragged import dense
 from rere_env.task import Task, load_task
 from rere_env.tokenizer import Tokenizer
 from rere_env.types import IntArray, Reward
@@ -126,9 +127,7 @@ class Surface:
     def action_masks(self, rows: Rows, select: IntArray | slice = ALL) -> NDArray[np.int8]:
         """Return the legal actions as a fresh dense int8 [n, actions]."""
         indptr, tokens = self.candidates(rows, select)
-        mask = np.zeros((len(indptr) - 1, self.num_actions), np.int8)
-        mask[np.repeat(np.arange(len(mask)), np.diff(indptr)), tokens] = 1
-        return mask
+        return dense(indptr, tokens, self.num_actions)
 
     def observe(self, rows: Rows, infos: dict[str, Any]) -> dict[str, NDArray[np.generic]]:
         """Return fresh observations [N, ...] of all rows; the mask goes where it was asked for."""

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.ragged import offsets, places
+
 __all__ = ["HISTORY_LENGTH", "Law", "Related"]
 
 HISTORY_LENGTH = 10
@@ -187,7 +189,7 @@ def _members(group: NDArray[np.int64], num_groups: int) -> NDArray[np.int64]:
     """Return [groups, S] the items of each group, ascending, padded with -1."""
     order = np.argsort(group, kind="stable")
     size = np.bincount(group, minlength=num_groups)
-    column = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    column = places(offsets(size))
     table = np.full((num_groups, int(size.max())), -1, np.int64)
     table[group[order], column] = order
     return table

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rere_env.games.draws import Draws
 from rere_env.games.law import HISTORY_LENGTH, Law
 from rere_env.games.shop import Shop, build_shop
+from rere_env.ragged import offsets, owners
 from rere_env.types import NO_ITEM, NO_TITLE, Batch, IntArray
 
 __all__ = ["HISTORY_LENGTH", "GamesWorld", "Oracle", "games_world", "oracle"]
@@ -148,7 +149,7 @@ def _games_world(seed: int) -> GamesWorld:
     shop = build_shop(seed)
     draws = Draws(seed, 1)
     length = _lengths(draws)
-    user = np.repeat(np.arange(NUM_USERS), length)
+    user = owners(offsets(length))
     timestamp = _timestamps(user, length, draws)
     is_first = np.append(True, user[1:] != user[:-1])
     sample_time = np.sort(timestamp[~is_first])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rere_env.catalogue import TitleTokens
 from rere_env.dynamics.rows import Allowed
 from rere_env.envs import ReReVectorEnv
+from rere_env.ragged import dense, offsets, stretches
 from rere_env.types import NO_TITLE, Batch, BoolArray, IntArray, Recommender
 
 __all__ = ["Episode", "TargetExpert", "choose_examples", "expert_episodes", "slate_tokens"]
@@ -52,9 +53,7 @@ class Episode:
 
     def action_mask(self, num_actions: int) -> NDArray[np.int8]:
         """Return the legal actions as a dense int8 [T + 1, num_actions]."""
-        mask = np.zeros((len(self) + 1, num_actions), np.int8)
-        mask[np.repeat(np.arange(len(mask)), np.diff(self.allowed.indptr)), self.allowed.tokens] = 1
-        return mask
+        return dense(self.allowed.indptr, self.allowed.tokens, num_actions)
 
 
 class TargetExpert:
@@ -116,12 +115,9 @@ def slate_tokens(tokens: TitleTokens, slates: IntArray) -> tuple[IntArray, IntAr
             "use an expert that knows as many, or a smaller `slate_size`."
         )
     title = slates.reshape(-1)
-    length = tokens.indptr[title + 1] - tokens.indptr[title]
-    ends = np.cumsum(length)
-    place = np.arange(int(ends[-1]) if len(ends) else 0) - np.repeat(ends - length, length)
-    flat = tokens.tokens[np.repeat(tokens.indptr[title], length) + place]
-    indptr = np.concatenate([[0], ends])[:: slates.shape[1]]
-    return indptr, flat
+    start = tokens.indptr[title]
+    indptr = offsets(tokens.indptr[title + 1] - start)
+    return indptr[:: slates.shape[1]], tokens.tokens[stretches(start, indptr)]
 
 
 def expert_episodes(envs: ReReVectorEnv, expert: Recommender, rows: IntArray) -> Iterator[Episode]:

@@ -1,6 +1,5 @@
 """What a prompt may be shown below a node of the trie."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -8,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rere_env.catalogue import Catalogue
-from rere_env.filters import Filter
+from rere_env.filters import Filter, Hidden
+from rere_env.ragged import offsets, owners
 from rere_env.trie.trie import Trie
-from rere_env.types import Batch, BoolArray, IntArray
+from rere_env.types import Batch, BoolArray
 
 __all__ = ["HiddenLeaves", "ShownTitles", "hidden_leaves"]
 
@@ -20,19 +20,13 @@ Int64: TypeAlias = NDArray[np.int64]
 class ShownTitles:
     """Which titles below a node each prompt may be shown; costs what the hidden titles cost."""
 
-    def __init__(self, trie: Trie, num_rows: int, hidden: Sequence[IntArray] | None) -> None:
+    def __init__(self, trie: Trie, hidden: Hidden | None) -> None:
         """Sort the hidden leaves by (row, trie order)."""
-        if hidden is not None and len(hidden) != num_rows:
-            raise ValueError(
-                f"`hidden` (of {len(hidden)}) needs one array of title ids for each of the "
-                f"{num_rows} prompts; an empty one hides nothing."
-            )
         self._trie = trie
-        rows = [np.zeros(0, np.int64)]
-        for row, titles in enumerate(hidden or ()):
-            leaf = trie.title_leaf[np.asarray(titles, np.int64)].astype(np.int64)
-            rows.append(row * (trie.num_titles + 1) + leaf)
-        self._keys = np.unique(np.concatenate(rows))
+        self._keys = np.zeros(0, np.int64)
+        if hidden is not None:
+            leaf = trie.title_leaf[hidden.titles].astype(np.int64)
+            self._keys = np.unique(hidden.row * (trie.num_titles + 1) + leaf)
 
     def num_titles(self, row: Int64, node: Int64) -> Int64:
         """Return how many titles below a node the prompt of that row may be shown."""
@@ -49,7 +43,7 @@ class ShownTitles:
     def children(self, row: Int64, node: Int64) -> tuple[Int64, Int64]:
         """Return the legal children of M nodes, ragged: owner [E] and child [E]."""
         children = self._trie.children(node)
-        owner = np.repeat(np.arange(len(node)), np.diff(children.indptr))
+        owner = owners(children.indptr)
         child = children.nodes.astype(np.int64)
         legal = self.num_titles(row[owner], child) > 0
         return owner[legal], child[legal]
@@ -97,7 +91,7 @@ def hidden_leaves(
     gone_before = np.concatenate([[0], np.cumsum(gone)]).astype(np.int32)
     hidden = exclude.from_each(catalogue, batch)
     leaf = trie.title_leaf[hidden.titles]
-    row = np.repeat(np.arange(len(batch)), np.diff(hidden.indptr))[~gone[leaf]]
+    row = hidden.row[~gone[leaf]]
     leaf = leaf[~gone[leaf]]
     count = np.bincount(row, minlength=len(batch))
     target = trie.title_leaf[batch.target_title]
@@ -105,7 +99,7 @@ def hidden_leaves(
     reachable[row[leaf == target[row]]] = False
     return HiddenLeaves(
         remaining=below - (gone_before[trie.hi] - gone_before[trie.lo]),
-        indptr=np.concatenate([[0], np.cumsum(count)]),
+        indptr=offsets(count),
         leaf=leaf,
         reachable=reachable,
         num_shown=trie.num_titles - int(gone.sum()) - count,

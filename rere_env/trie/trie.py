@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rere_env.ragged import dense, offsets, stretches
 from rere_env.trie.build import (
     EOS,
     Int32,
@@ -162,6 +163,18 @@ class Trie:
         leaf: BoolArray = self.first[nodes + 1] == self.first[nodes]
         return leaf
 
+    def depth(self, nodes: IntArray) -> IntArray:
+        """Return how many tokens lead from the root to each node."""
+        return self.level_first.searchsorted(nodes, side="right") - 1
+
+    def preorder(self, nodes: IntArray) -> NDArray[np.int64]:
+        """Return int64 keys in whose order parents precede children and siblings ascend.
+
+        Keys are distinct and lie in 0 .. L * S - 1, so those of several rows can be told apart.
+        """
+        # Of nodes that begin at one leaf the higher has the smaller number.
+        return self.lo[nodes].astype(np.int64) * self.num_nodes + nodes
+
     def titles(self, nodes: IntArray) -> IntArray:
         """Return the title id of leaf nodes (for an inner node: its first title)."""
         return self.leaf_title[self.lo[nodes]]
@@ -200,18 +213,14 @@ class Trie:
     def children(self, nodes: IntArray) -> Children:
         """Return the legal continuations of each node, ragged."""
         start = self.first[nodes].astype(np.int64)
-        counts = self.first[nodes + 1] - start
-        indptr = np.zeros(len(nodes) + 1, np.int64)
-        np.cumsum(counts, out=indptr[1:])
-        edges = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], counts)
+        indptr = offsets(self.first[nodes + 1] - start)
+        edges = stretches(start, indptr)
         return Children(indptr, self.tokens[edges], edges + 1)
 
     def mask(self, nodes: IntArray) -> NDArray[np.int8]:
         """Return a dense int8 [n, V], 1 where a token continues a title."""
         indptr, tokens, _ = self.children(nodes)
-        mask = np.zeros((len(nodes), self.num_tokens), np.int8)
-        mask[np.repeat(np.arange(len(nodes)), np.diff(indptr)), tokens] = 1
-        return mask
+        return dense(indptr, tokens, self.num_tokens)
 
     def paths(self, titles: IntArray) -> Int32:
         """Return the nodes of each title below the root, int32 [n, longest], 0 = past the end."""

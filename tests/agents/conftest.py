@@ -44,7 +44,9 @@ from transformers import (
 )
 
 from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.trees import TorchTrie
+from agents.types import Support
 from rere_env import NO_ITEM, Batch, Catalogue, Dataset, Task, WordTokenizer
 from rere_env.catalogue import TitleTokens
 from rere_env.trie import Trie
@@ -71,6 +73,10 @@ class Titles:
     def torch_trie(self) -> TorchTrie:
         """The trie on the CPU."""
         return TorchTrie.build(self.trie, self.tokens, torch.device("cpu"))
+
+    def policy(self, lm: LanguageModel, support: Support = "catalogue") -> Policy:
+        """A model that writes these titles."""
+        return Policy(lm=lm, trie=self.torch_trie(), support=support)
 
     def model_ids(self, title: int) -> list[int]:
         """The completion of a title, EOS included."""

@@ -10,12 +10,14 @@ from accelerate.state import AcceleratorState
 
 from agents.language_model import LanguageModel
 from agents.losses import grpo
+from agents.policy import Policy
 from agents.rere.agent import ReReAgent
 from agents.rere.config import ReReConfig
 from agents.scoring import score_groups
 from agents.search import beam_search
 from agents.trees import TorchTrie
 from agents.trees.groups import plan_groups
+from rere_env.prompts import Prompts
 
 pytestmark = [
     pytest.mark.gpu,
@@ -46,11 +48,13 @@ def test_a_search_finds_the_same_titles(family, support, both, many_titles):
     prompts = many_titles.prompts(2, 9, 5, 12)
     cpu, gpu = (
         beam_search(
-            lm,
-            TorchTrie.build(many_titles.trie, many_titles.tokens, lm.device),
-            prompts,
+            Policy(
+                lm=lm,
+                trie=TorchTrie.build(many_titles.trie, many_titles.tokens, lm.device),
+                support=support,
+            ),
+            Prompts(prompts),
             16,
-            support=support,
         )
         for lm in both(family)
     )
@@ -66,7 +70,7 @@ def test_scores_and_gradients_are_the_same(family, support, both, many_titles):
     """Of every weight, within float32."""
     titles = np.random.default_rng(1).integers(0, 200, (3, 5))
     plan = plan_groups(
-        many_titles.trie, many_titles.tokens, many_titles.prompts(2, 9, 5), titles, support
+        many_titles.trie, many_titles.tokens, Prompts(many_titles.prompts(2, 9, 5)), titles, support
     )
     found = []
     for lm in both(family):

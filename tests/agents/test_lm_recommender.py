@@ -5,6 +5,7 @@ import pytest
 
 from agents.language_model import LanguageModel
 from agents.lm_recommender import ExactRecommender, LMRecommender
+from agents.policy import Policy
 from agents.search import beam_search
 
 
@@ -13,9 +14,9 @@ def test_rows_come_back_in_the_order_of_the_examples(animal_task, lm_of):
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
     batch = animal_task.split("test")
     found = LMRecommender(animal_task, lm, beam=5, batch_size=4).search(batch, 3)
-    trie = LMRecommender(animal_task, lm)._trie
-    for row, example in enumerate(batch):
-        alone = beam_search(lm, trie, [animal_task.prompt(example.history)], 5)
+    policy, prompts = Policy.of(lm, animal_task), animal_task.prompts(batch)
+    for row in range(len(batch)):
+        alone = beam_search(policy, prompts.take([row]), 5)
         assert found.titles[row].tolist() == alone.titles[0, :3].tolist()
         np.testing.assert_allclose(found.logprobs[row], alone.logprobs[0, :3], atol=1e-5)
 
@@ -52,7 +53,7 @@ def test_any_search_can_be_chosen(animal_task, lm_of):
     batch = animal_task.split("test")
     exact = ExactRecommender(animal_task, lm)
     expected = exact.recommend(batch, 8)
-    for search in ("parity", "radix", "exact"):
+    for search in ("beam", "radix", "exact"):
         recommender = LMRecommender(animal_task, lm, beam=8, search=search)
         assert recommender.recommend(batch, 8).tolist() == expected.tolist()
         assert recommender.exact().recommend(batch, 5).tolist() == expected[:, :5].tolist()
@@ -69,7 +70,7 @@ def test_an_exact_search_is_as_wide_as_asked(animal_task, lm_of):
     assert found.certified.all()
 
 
-@pytest.mark.parametrize("search", ["parity", "radix", "exact"])
+@pytest.mark.parametrize("search", ["beam", "radix", "exact"])
 def test_hidden_titles_are_not_recommended(search, animal_task, lm_of):
     """Nothing of the history, whatever the batch; the list is padded where too few are left."""
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)

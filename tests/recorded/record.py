@@ -95,10 +95,11 @@ def machine() -> dict[str, str]:
 
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+    about = dict(line.replace("\t", "").split(": ", 1) for line in lines if ": " in line)
     libraries = ("torch", "numpy", "transformers", "stable-baselines3", "tianshou", "trl")
     return {
-        "cpu": model or platform.processor(),
+        "cpu": about.get("model name", platform.processor()),
+        "instructions": hashlib.sha256(about.get("flags", "").encode()).hexdigest()[:12],
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
         **{name: version(name) for name in libraries},

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rere_env import Catalogue, WordTokenizer
+from rere_env import NO_ITEM, Catalogue, WordTokenizer
 
 
 def catalogue(*titles: str, **options: str) -> Catalogue:
@@ -127,3 +127,18 @@ def test_the_hash_sees_keys_titles_and_their_order():
     }
     assert len(hashes) == 3
     assert catalogue("A", "B").content_hash() in hashes
+
+
+def test_history_titles_are_title_ids_plus_one():
+    """Two items with one title are shown as one, and 0 is no item."""
+    shop = catalogue("A", "B", "A")
+    history = np.array([[0, 1, 2], [1, NO_ITEM, NO_ITEM]], np.int32)
+    shown = shop.history_titles(history)
+    assert shown.tolist() == [[1, 2, 1], [2, 0, 0]]
+    assert shown.dtype == np.int32
+
+
+def test_a_title_as_model_ids_ends_with_the_tokenizers_eos():
+    """Local ids 1, 2, ... are model ids again."""
+    tokens = catalogue("y z", "z").tokenize(WordTokenizer(["unused", "z", "y"]))
+    assert [tokens.model_ids(title).tolist() for title in (0, 1)] == [[3, 2, 0], [2, 0]]

@@ -19,7 +19,7 @@ from rere_env import (
     semantic,
     weighted_sum,
 )
-from rere_env.rewards import reward_terms, sees_rank_only
+from rere_env.rewards import pay, sees_rank_only
 from rere_env.task import find_reward
 
 PENALTIES = [
@@ -168,8 +168,8 @@ def test_a_weighted_sum_keeps_its_terms():
     np.testing.assert_allclose(
         reward(titles, batch(0)), 2 * hit(titles, batch(0)) + 0.5 * rank(titles, batch(0))
     )
-    assert list(reward_terms(reward, titles, batch(0))[1]) == ["hit", "rank"]
-    assert list(reward_terms(hit, titles, batch(0))[1]) == ["hit"]
+    assert list(pay(reward, titles, batch(0))[1]) == ["hit", "rank"]
+    assert list(pay(hit, titles, batch(0))[1]) == ["hit"]
 
 
 def test_bad_arguments_are_named():
@@ -251,7 +251,7 @@ def test_rewards_with_tables_are_logged_by_name():
     """Terms bear readable names, also inside a sum of sums."""
     reward = weighted_sum((1.0, rere), (0.5, semantic(EMBEDDINGS)), (0.1, collaborative(scores_of)))
     titles = np.array([[0, 1], [1, 2]])
-    total, terms = reward_terms(reward, titles, batch(0, 1))
+    total, terms = pay(reward, titles, batch(0, 1))
     assert list(terms) == ["hit", "rank", "semantic", "collaborative"]
     expected = terms["hit"] + terms["rank"] + 0.5 * terms["semantic"] + 0.1 * terms["collaborative"]
     np.testing.assert_allclose(total, expected, atol=1e-6)
@@ -264,7 +264,7 @@ def test_terms_of_one_name_are_all_logged():
         (1.0, semantic(EMBEDDINGS)),
         (1.0, semantic(EMBEDDINGS, "text")),
     )
-    terms = reward_terms(flat, np.array([[0, 1]]), batch(0))[1]
+    terms = pay(flat, np.array([[0, 1]]), batch(0))[1]
     assert list(terms) == ["semantic", "semantic_2", "text"]
 
 

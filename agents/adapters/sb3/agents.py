@@ -11,7 +11,6 @@ For loops of one's own, with the library's callbacks and loggers:
     model.learn(150_000)
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +20,8 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from agents.adapters.sb3.base import SETTINGS, Agent, TrainedAgent
+from agents.adapters.saved import load_settings
+from agents.adapters.sb3.base import LIBRARY, Agent, TrainedAgent
 from agents.adapters.sb3.env import ReReVecEnv
 from rere_env.task import Task
 
@@ -32,13 +32,11 @@ def load_agent(folder: str | Path, task: Task) -> TrainedAgent:
     """Return what `TrainedAgent.save` wrote; nothing is unpickled.
 
     Raises:
-        ValueError: It was trained on other titles, or the folder holds no such agent.
+        FileNotFoundError: The folder holds no agent.
+        ValueError: It is of another library, was trained on other titles, or a file is broken.
     """
-    made = json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
-    agents: dict[str, type[Agent]] = {kind.__name__: kind for kind in (MaskablePPO, PPO, A2C, DQN)}
-    if made["agent"] not in agents:
-        raise ValueError(f"{folder}: `agent` (={made['agent']!r}) must be one of {sorted(agents)}.")
-    return agents[made["agent"]].load(folder, task)
+    kinds: dict[str, type[Agent]] = {kind.__name__: kind for kind in (MaskablePPO, PPO, A2C, DQN)}
+    return load_settings(folder, task, kinds, library=LIBRARY).trained(folder, task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

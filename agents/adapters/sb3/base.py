@@ -3,18 +3,16 @@
 Knows no algorithm.
 """
 
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_model, save_model
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -22,6 +20,7 @@ from stable_baselines3.common.utils import LinearSchedule, obs_as_tensor
 from torch import Tensor
 from tqdm import tqdm
 
+from agents.adapters.saved import load_settings, load_weights, save_agent
 from agents.adapters.sb3.embedding import EmbeddingExtractor
 from agents.adapters.sb3.env import ReReVecEnv, make_vec_env
 from agents.budget import Budget, Meter
@@ -30,14 +29,14 @@ from agents.randomness import own_generators
 from rere_env.task import Task
 from rere_env.types import Batch, IntArray
 
-__all__ = ["SETTINGS", "WEIGHTS", "Agent", "TrainedAgent"]
+__all__ = ["LIBRARY", "Agent", "TrainedAgent"]
 
 # M observations, n actions.
 
 Schedule: TypeAlias = Callable[[float], float]
 
-WEIGHTS, SETTINGS = "policy.safetensors", "agent.json"
-"""The files of a saved agent."""
+LIBRARY = "sb3"
+"""What a saved agent calls its library."""
 
 BAR = "{percentage:3.0f}% |{bar}| of the budget, {elapsed}"
 
@@ -97,22 +96,23 @@ class Agent(ABC):
         """Return what `TrainedAgent.save` wrote; nothing is unpickled.
 
         Raises:
-            ValueError: It is another agent, or was trained on other titles.
+            FileNotFoundError: The folder holds no agent.
+            ValueError: It is another agent, was trained on other titles, or a file is broken.
         """
-        made = json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
-        if made["agent"] != cls.__name__:
-            raise ValueError(f"{folder} holds a {made['agent']}, not a {cls.__name__}.")
-        if made["trie_hash"] != task.trie.content_hash():
-            raise ValueError(
-                f"{folder} was trained on other titles (trie {made['trie_hash'][:12]}) than those "
-                f"of the task ({task.trie.content_hash()[:12]}); load it with its own task."
-            )
-        settings = made["settings"]
-        agent = cls(**{**settings, "layers": tuple(settings["layers"])})
+        agent = load_settings(folder, task, {cls.__name__: cls}, library=LIBRARY)
+        return agent.trained(folder, task)
+
+    def trained(self, folder: str | Path, task: Task) -> "TrainedAgent":
+        """Return what has the settings of this agent, and learnt what `folder` holds.
+
+        Raises:
+            FileNotFoundError: The folder holds no weights.
+            ValueError: They are broken, or those of another agent.
+        """
         with own_generators():
-            model = agent.make_model(agent.make_env(task), seed=0)
-        load_model(model.policy, Path(folder) / WEIGHTS, device=str(model.device))
-        return TrainedAgent(agent, task, model.policy)
+            model = self.make_model(self.make_env(task), seed=0)
+        load_weights(folder, model.policy)
+        return TrainedAgent(self, task, model.policy)
 
     def make_env(self, task: Task) -> ReReVecEnv:
         """Make the rows that the agent trains in."""
@@ -182,15 +182,7 @@ class TrainedAgent:
 
     def save(self, folder: str | Path) -> None:
         """Write the weights and the settings, which `load_agent` reads."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.policy, str(folder / WEIGHTS))
-        made = {
-            "agent": type(self.agent).__name__,
-            "settings": asdict(self.agent),
-            "trie_hash": self.task.trie.content_hash(),
-        }
-        (folder / SETTINGS).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+        save_agent(folder, self.agent, self.policy, self.task, library=LIBRARY)
 
 
 class Spending(BaseCallback):

@@ -8,16 +8,19 @@ masks values and exploration by itself, its actors need a `MaskedActor`. With `d
 act on `DecisionActions` instead, where every action is legal.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gymnasium.spaces import Discrete
-from safetensors.torch import load_file
 
-from agents.adapters.tianshou.base import Agent, TrainedAgent  # first: names a missing extra
+from agents.adapters.saved import load_settings, load_weights
+from agents.adapters.tianshou.base import (
+    LIBRARY,
+    Agent,
+    TrainedAgent,
+)  # first: names a missing extra
 from agents.adapters.tianshou.nets import Critic, IdNet, MaskedActor, ValueNet
 from agents.adapters.tianshou.play import Player
 from agents.budget import Budget
@@ -201,34 +204,22 @@ class Reinforce(Agent):
 
 
 def load_agent(folder: str | Path, task: Task) -> TrainedAgent:
-    """Return what `TrainedAgent.save` wrote.
+    """Return what `TrainedAgent.save` wrote; nothing is unpickled.
 
     Args:
         folder: Where to.
         task: Of the same catalogue and tokenizer.
 
     Raises:
-        ValueError: It was trained to write other titles.
+        FileNotFoundError: The folder holds no agent.
+        ValueError: It is of another library, was trained on other titles, or a file is broken.
     """
-    folder = Path(folder)
-    described = json.loads((folder / "agent.json").read_text(encoding="utf-8"))
-    if described["trie"] != task.trie.content_hash():
-        raise ValueError(
-            f"{folder}: the agent was trained to write other titles than those of "
-            f"{task.dataset.name!r}; load it with the catalogue and the tokenizer of its training."
-        )
-    if described["agent"] not in _AGENTS:
-        raise ValueError(
-            f"{folder}: `agent` (={described['agent']!r}) must be one of {sorted(_AGENTS)}."
-        )
-    arguments = described["arguments"] | {"hidden": tuple(described["arguments"]["hidden"])}
-    agent = _AGENTS[described["agent"]](**arguments)
-    net = agent.make_net(task)
-    net.load_state_dict(load_file(folder / "net.safetensors"))
+    kinds: dict[str, type[Agent]] = {made.__name__: made for made in (DQN, PPO, QRDQN, Reinforce)}
+    agent = load_settings(folder, task, kinds, library=LIBRARY)
+    with own_generators():
+        net = agent.make_net(task)
+    load_weights(folder, net)
     return agent.trained(task, net)
-
-
-_AGENTS: dict[str, type[Agent]] = {made.__name__: made for made in (DQN, PPO, QRDQN, Reinforce)}
 
 
 def _learn_from_episodes(

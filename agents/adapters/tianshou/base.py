@@ -3,15 +3,14 @@
 Knows no learning.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
+from agents.adapters.saved import save_agent
 from agents.adapters.tianshou.env import ReReTianshouEnv
 from agents.adapters.tianshou.nets import IdNet, IdSizes
 from agents.env_recommender import EnvRecommender
@@ -20,7 +19,10 @@ from rere_env.task import Task
 from rere_env.types import Batch
 from rere_env.wrappers import VectorDecisionActions
 
-__all__ = ["Agent", "TrainedAgent"]
+__all__ = ["LIBRARY", "Agent", "TrainedAgent"]
+
+LIBRARY = "tianshou"
+"""What a saved agent calls its library."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +115,5 @@ class TrainedAgent:
         return logits
 
     def save(self, folder: str | Path) -> None:
-        """Write `agent.json` and `net.safetensors`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        described = {
-            "agent": type(self.agent).__name__,
-            "arguments": asdict(self.agent),
-            "trie": self.task.trie.content_hash(),
-        }
-        (folder / "agent.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        save_file(self.net.state_dict(), folder / "net.safetensors")
+        """Write the weights and the settings, which `load_agent` reads."""
+        save_agent(folder, self.agent, self.net, self.task, library=LIBRARY)

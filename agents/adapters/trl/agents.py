@@ -47,14 +47,14 @@ from agents.adapters.trl.rows import (
 from agents.budget import Budget, Meter
 from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender
-from agents.policy import load_backbone
+from agents.policy import Policy, load_backbone
 from agents.scoring import score_groups
 from agents.search import beam_search
-from agents.trees import TorchTrie
-from agents.trees.groups import plan_groups
 from agents.types import Sampler, Support
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch, IntArray
+from rere_env.types import NO_TITLE, Batch
 
 __all__ = ["TRLGRPO", "prompt_dataset", "reward_function", "rollout_function"]
 
@@ -100,8 +100,7 @@ class _Rollout:
         self.task, self.sampler, self.support = task, sampler, support
         self._tokenizer = hf_tokenizer(task).tokenizer
         self._examples = {} if task.exclude is None else _examples_by_prompt(task)
-        self._lm: LanguageModel | None = None
-        self._trie: TorchTrie | None = None
+        self._policy: Policy | None = None
 
     @torch.no_grad()
     def __call__(self, prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
@@ -112,28 +111,23 @@ class _Rollout:
         size: int = trainer.num_generations if is_training else trainer.num_generations_eval  # type: ignore[assignment]
         texts = [prompts[row] for row in first_rows(prompts, size)]
         prompt_ids = [list(ids) for ids in self._tokenizer(texts)["input_ids"]]
-        lm, trie = self._wrap(model)
-        lm.eval()
-        with trainer.accelerator.autocast():
-            found = self.sampler(
-                lm, trie, prompt_ids, size, support=self.support, hidden=self._hidden(texts)
-            )
+        prompts_read = Prompts(prompt_ids, hidden=self._hidden(texts))
+        policy = self._wrap(model)
+        with trainer.accelerator.autocast(), policy.evaluating():
+            found = self.sampler(policy, prompts_read, size)
             if (found.titles == NO_TITLE).any():
                 raise ValueError(
                     f"`num_generations` (={size}) titles must be found for every prompt, and only "
                     f"{(found.titles != NO_TITLE).sum(axis=1).min()} were; use a smaller one, or a "
                     "sampler that keeps to the catalogue."
                 )
-            trees = plan_groups(
-                self.task.trie, self.task.title_tokens, prompt_ids, found.titles, "vocabulary"
-            )
-            scores = score_groups(lm, trees, lm.device)
-        lm.train(is_training)
+            trees = policy.under("vocabulary").plan(prompts_read, found.titles)
+            scores = score_groups(policy.lm, trees, policy.lm.device)
         tokens = self.task.title_tokens
         titles = found.titles.ravel().tolist()
         return {
             "prompt_ids": [ids for ids in prompt_ids for _ in range(size)],
-            "completion_ids": [tokens.to_model_ids(tokens[title]).tolist() for title in titles],
+            "completion_ids": [tokens.model_ids(title).tolist() for title in titles],
             "logprobs": [
                 logprobs[kept].tolist()
                 for logprobs, kept in zip(
@@ -143,14 +137,13 @@ class _Rollout:
             "title_logprob": found.logprobs.ravel().tolist(),
         }
 
-    def _wrap(self, model: PreTrainedModel) -> tuple[LanguageModel, TorchTrie]:
+    def _wrap(self, model: PreTrainedModel) -> Policy:
         """Return the model as our searches see it; made once for each model."""
-        if self._lm is None or self._trie is None or self._lm.model is not model:
-            self._lm = LanguageModel(model)
-            self._trie = TorchTrie.build(self.task.trie, self.task.title_tokens, model.device)
-        return self._lm, self._trie
+        if self._policy is None or self._policy.lm.model is not model:
+            self._policy = Policy.of(LanguageModel(model), self.task, self.support)
+        return self._policy
 
-    def _hidden(self, texts: list[str]) -> list[IntArray] | None:
+    def _hidden(self, texts: list[str]) -> Hidden | None:
         """Return what each prompt may not be shown: what is hidden from any example that has it."""
         if self.task.exclude is None:
             return None
@@ -159,8 +152,8 @@ class _Rollout:
                 f"the prompt {unknown[0]!r} is of no example of the task, and the task's filter "
                 "hides titles by example; train on `prompt_dataset(task)`."
             )
-        return [
-            np.unique(
+        return Hidden.from_lists(
+            [
                 np.concatenate(
                     [
                         hidden.titles
@@ -168,9 +161,9 @@ class _Rollout:
                         if (hidden := self.task.hidden(examples)) is not None
                     ]
                 )
-            )
-            for text in texts
-        ]
+                for text in texts
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ class _TRLReward:
         paid = self._fn(
             prompts=[prompts[r] for r in row],
             completions=[self._task.decode_title(title) for title in chosen],
-            completion_ids=[tokens.to_model_ids(tokens[title]).tolist() for title in chosen],
+            completion_ids=[tokens.model_ids(title).tolist() for title in chosen],
             target=[self._task.decode_title(int(batch.target_title[r])) for r in row],
         )
         rewards[row, slot] = self._numbers(paid, len(row))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rere_env.rewards import reward_terms
+from rere_env.rewards import pay
 from rere_env.task import Task
 from rere_env.tokenizer import HFTokenizer
 from rere_env.types import NO_ITEM, NO_TITLE, Batch
@@ -49,7 +49,7 @@ def reward_function(task: Task, group_size: int, *, illegal_reward: float = -1.0
         illegal_reward: For what is no title.
     """
     titles_by_ids = {
-        tuple(task.title_tokens.to_model_ids(task.title_tokens[title]).tolist()): title
+        tuple(task.title_tokens.model_ids(title).tolist()): title
         for title in range(task.catalogue.num_titles)
     }
     titles_by_text = _completion_texts(task)
@@ -73,7 +73,7 @@ def reward_function(task: Task, group_size: int, *, illegal_reward: float = -1.0
             titles[hidden.marks(titles, task.trie.num_titles)] = NO_TITLE
         score = np.zeros(len(found)) if title_logprob is None else np.asarray(title_logprob)
         order = np.argsort(-score.reshape(titles.shape), axis=1, kind="stable")
-        rewards, terms = reward_terms(task.reward, np.take_along_axis(titles, order, 1), batch)
+        rewards, terms = pay(task.reward, np.take_along_axis(titles, order, 1), batch)
         paid = np.take_along_axis(rewards, np.argsort(order, axis=1), 1)
         if log_metric is not None:
             log_metric("rollout/illegal_rate", float((titles == NO_TITLE).mean()))

@@ -120,7 +120,7 @@ def catalogue_gradient(
 def _legal_tokens(tokens: TitleTokens) -> Mapping[tuple[int, ...], list[int]]:
     followers: dict[tuple[int, ...], set[int]] = {}
     for title in range(len(tokens.indptr) - 1):
-        ids = tuple(tokens.to_model_ids(tokens[title]).tolist())
+        ids = tuple(tokens.model_ids(title).tolist())
         for length, token in enumerate(ids):
             followers.setdefault(ids[:length], set()).add(token)
     return {prefix: sorted(allowed) for prefix, allowed in followers.items()}

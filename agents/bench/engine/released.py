@@ -42,7 +42,7 @@ def prefix_table(tokens: TitleTokens) -> dict[str, list[int]]:
     """Return what may follow each prefix; the key is its token ids, joined to a string."""
     followers: dict[str, set[int]] = {}
     for title in range(len(tokens.indptr) - 1):
-        ids = tokens.to_model_ids(tokens[title]).tolist()
+        ids = tokens.model_ids(title).tolist()
         for length, token in enumerate(ids):
             followers.setdefault(_key(ids[:length]), set()).add(token)
     return {key: sorted(allowed) for key, allowed in followers.items()}
@@ -77,7 +77,7 @@ def nested_dicts(tokens: TitleTokens, prompt_length: int) -> Allowed:
     root: dict[int, dict] = {}  # type: ignore[type-arg]  # nested without end
     for title in range(len(tokens.indptr) - 1):
         node = root
-        for token in tokens.to_model_ids(tokens[title]).tolist():
+        for token in tokens.model_ids(title).tolist():
             node = node.setdefault(token, {})
     eos = int(tokens.local_model[0])
 

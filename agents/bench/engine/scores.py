@@ -17,6 +17,7 @@ from agents.trees import Edges, TorchTrie
 from agents.trees.tensors import Continuations
 from agents.types import Support
 from rere_env.catalogue import TitleTokens
+from rere_env.ragged import owners
 from rere_env.trie import Trie
 from rere_env.types import IntArray
 
@@ -81,43 +82,43 @@ class ScoredLanguageModel(LanguageModel):
     def prefill(self, prompts: Tensor, lengths: Tensor) -> tuple[Tensor, TreeCache]:
         """Read prompts; note whose they are."""
         self._users = None
-        hidden, cache = super().prefill(prompts, lengths)
+        states, cache = super().prefill(prompts, lengths)
         if self._scores is not None:
             with self._scores.aside:
                 self._users, self._width = prompts[:, 0] - 1, prompts.shape[1]
-                hidden[:, 0] = self._users.to(hidden)
-        return hidden, cache
+                states[:, 0] = self._users.to(states)
+        return states, cache
 
     def extend(
         self, tokens: Tensor, positions: Tensor, visible: Tensor, cache: TreeCache
     ) -> Tensor:
         """Append queries; each belongs to the user whose prompt it sees."""
-        hidden = super().extend(tokens, positions, visible, cache)
+        states = super().extend(tokens, positions, visible, cache)
         if self._scores is not None and self._users is not None:
             with self._scores.aside:
                 users = self._users.view(len(tokens), -1)  # several prompts a row of the cache
                 first_slot = self._width * torch.arange(users.shape[1])
                 seen = visible[:, :, first_slot].byte().argmax(-1)
-                hidden[..., 0] = users.gather(1, seen).to(hidden)
-        return hidden
+                states[..., 0] = users.gather(1, seen).to(states)
+        return states
 
-    def edge_logprobs(self, hidden: Tensor, edges: Continuations, support: Support) -> Tensor:
+    def edge_logprobs(self, states: Tensor, edges: Continuations, support: Support) -> Tensor:
         """Compute log-probabilities; return the synthetic ones."""
-        logprobs = super().edge_logprobs(hidden, edges, support)
+        logprobs = super().edge_logprobs(states, edges, support)
         if self._scores is None or not isinstance(edges, Edges):
             return logprobs
         with self._scores.aside:
-            return self._table[hidden[:, 0].long()[edges.owner], edges.child].to(logprobs)
+            return self._table[states[:, 0].long()[edges.owner], edges.child].to(logprobs)
 
-    def shared_logprobs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+    def shared_logprobs(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Compute log-probabilities of the root's children; return the synthetic ones."""
-        logprobs = super().shared_logprobs(hidden, tokens)
+        logprobs = super().shared_logprobs(states, tokens)
         if self._scores is None:
             return logprobs
         with self._scores.aside:
             if not torch.equal(tokens, self._root_tokens):
                 raise AssertionError("only the root's children have scores without a trie node")
-            return self._table[hidden[:, 0].long(), 1 : len(tokens) + 1].to(logprobs)
+            return self._table[states[:, 0].long(), 1 : len(tokens) + 1].to(logprobs)
 
 
 class ScoresForGenerate(LogitsProcessor):
@@ -136,7 +137,7 @@ class ScoresForGenerate(LogitsProcessor):
             node = follow(self._scores.trie, self._tokens, ids[:, self._prompt_length :])
             rows = np.flatnonzero(node >= 0)
             children = self._scores.trie.children(node[rows])
-            row = np.repeat(rows, np.diff(children.indptr))
+            row = rows[owners(children.indptr)]
             values = self._scores.table[ids[row, 0] - 1, children.nodes]
             replaced = torch.full_like(scores, ILLEGAL)
             column = self._tokens.to_model_ids(children.tokens)

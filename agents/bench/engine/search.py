@@ -24,9 +24,11 @@ from agents.bench.engine.released import ReleasedMask, generate_beams, nested_di
 from agents.bench.engine.scores import ScoresForGenerate
 from agents.bench.engine.world import Measured, Setting, World
 from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.scoring import score_catalogue
 from agents.search import beam_search, exact_search, radix_search
 from agents.types import Candidates
+from rere_env.prompts import Prompts
 
 __all__ = ["Peers", "measure_search", "our_sides"]
 
@@ -88,8 +90,7 @@ def our_sides(world: World, num_users: int, group_size: int, times: int) -> dict
     """Return what we measure of ourselves, by name."""
     prompts = world.prompts[:num_users]
     padded, lengths = torch.tensor(prompts), torch.tensor([len(prompt) for prompt in prompts])
-    examples = world.examples.take(slice(num_users))
-    lm, trie = world.lm, world.trie
+    asked, policy, lm = Prompts(prompts), world.policy(), world.lm
 
     @torch.no_grad()
     def prefill() -> None:
@@ -100,14 +101,14 @@ def our_sides(world: World, num_users: int, group_size: int, times: int) -> dict
 
     return {
         "parity_vocabulary": side(
-            lambda: beam_search(lm, trie, prompts, group_size, support="vocabulary")
+            lambda: beam_search(world.policy("vocabulary"), asked, group_size)
         ),
-        "parity_catalogue": side(lambda: beam_search(lm, trie, prompts, group_size)),
-        "radix": side(lambda: radix_search(lm, trie, prompts, group_size)),
-        "exact": side(lambda: exact_search(lm, trie, prompts, group_size)),
+        "parity_catalogue": side(lambda: beam_search(policy, asked, group_size)),
+        "radix": side(lambda: radix_search(policy, asked, group_size)),
+        "exact": side(lambda: exact_search(policy, asked, group_size)),
         "prefill": side(prefill),
         "score_catalogue": replace(
-            side(lambda: score_catalogue(lm, world.task, examples)), times=1, warm=False
+            side(lambda: score_catalogue(policy, asked)), times=1, warm=False
         ),
     }
 
@@ -203,8 +204,9 @@ def _assert_exact(found: Candidates, logprobs: NDArray[np.float64]) -> None:
 
 def _assert_same_without_scores(world: World, peers: Peers, num_beams: int) -> None:
     """Assert equal titles on the model's own scores too, for one user."""
-    lm, trie = LanguageModel(world.model), world.trie
-    ours = beam_search(lm, trie, world.prompts[:1], num_beams, support="vocabulary")
+    trie = world.trie
+    policy = Policy(lm=LanguageModel(world.model), trie=trie, support="vocabulary")
+    ours = beam_search(policy, Prompts(world.prompts[:1]), num_beams)
     theirs = world.titles_of(peers.released(1, num_beams, scored=False))
     scores = np.full((1, trie.num_titles), -np.inf)
     scores[0, ours.titles[0]] = ours.logprobs[0]

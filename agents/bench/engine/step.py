@@ -29,6 +29,7 @@ from agents.rere.config import ReReConfig
 from agents.rere.groups import judge
 from agents.search import radix_search
 from agents.types import Candidates
+from rere_env.prompts import Prompts
 
 __all__ = ["measure_step"]
 
@@ -79,7 +80,9 @@ def _released_step(
     def step() -> None:
         titles = world.titles_of(peers.released(users, group_size))
         found = Candidates(titles=titles, logprobs=np.zeros(titles.shape, np.float32))
-        groups = judge(world.task, world.prompts, found, updates.examples, group_normalized)
+        groups = judge(
+            world.task, Prompts(world.prompts), found, updates.examples, group_normalized
+        )
         optimizer.zero_grad()
         released_gradient(
             world.model,
@@ -124,7 +127,7 @@ def _assert_same(
     agent = _agent(updates, group_size)
     beams = [decision_beams(world.scores, user, group_size) for user in range(len(world.prompts))]
     logprobs = world.scores.titles()[: len(beams)]
-    assert_same_titles(agent.rollout(world.prompts).titles, np.array(beams), logprobs)
+    assert_same_titles(agent.rollout(Prompts(world.prompts)).titles, np.array(beams), logprobs)
     agent.update(updates.examples, optimizer, 0)
     ours = [p.grad for p in world.model.parameters() if p.grad is not None]
     error = assert_same_gradient(ours, [scale * part for part in plain])

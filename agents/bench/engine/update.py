@@ -34,9 +34,10 @@ from agents.losses import grpo
 from agents.rere.groups import Groups, judge
 from agents.scoring import exact_kl, score_groups
 from agents.search import radix_search
-from agents.trees.groups import group_sizes, plan_groups
+from agents.trees.groups import group_sizes
 from agents.trees.pack import parts_of_similar_length
 from agents.types import LossInputs, Support
+from rere_env.prompts import Prompts
 from rere_env.types import Batch
 
 __all__ = ["Updates", "gradient", "measure_update"]
@@ -68,10 +69,11 @@ class Updates:
     @classmethod
     def of(cls, world: World, group_size: int) -> "Updates":
         """Let users choose one of the titles that a search writes for them, at rank 1, 2, 3, ..."""
-        found = radix_search(world.lm, world.trie, world.prompts, group_size)
+        prompts = Prompts(world.prompts)
+        found = radix_search(world.policy(), prompts, group_size)
         users = np.arange(len(world.prompts))
         examples = world.choose(found.titles[users, users % group_size])
-        groups = judge(world.task, world.prompts, found, examples, group_normalized)
+        groups = judge(world.task, prompts, found, examples, group_normalized)
         if len(groups.with_signal()) != len(users):
             raise AssertionError("a group without signal would be no work for one side")
         reference = LanguageModel(_shifted_copy(world.model)).eval()
@@ -87,21 +89,23 @@ class Updates:
             advantages=some.advantages[:, :num_titles],
             is_target=some.is_target[:, :num_titles],
             num_kept=some.num_kept[:, :num_titles],
+            terms={},  # those of the whole groups
             totals=some.totals,
         ).as_step()
         return replace(self, examples=self.examples.take(slice(num_users)), groups=groups)
 
     def ours(self, support: Support) -> None:
         """Add the gradient, computed on packed trees."""
-        task, groups, policy = self.world.task, self.groups, self.world.lm
+        groups, policy = self.groups, self.world.policy(support)
+        lm = policy.lm
         loss_of = grpo(beta=BETA, kl="exact" if support == "catalogue" else "k3")
-        sizes = group_sizes(task.trie, groups.prompts, groups.titles, support)
+        sizes = group_sizes(policy.trie.host, groups.prompts, groups.titles, support)
         for part in parts_of_similar_length(sizes, MAX_TOKENS):
             some = groups.take(part)
-            plan = plan_groups(task.trie, task.title_tokens, some.prompts, some.titles, support)
+            plan = policy.plan(some.prompts, some.titles)
             with torch.no_grad():
-                anchor = score_groups(self.reference, plan, policy.device)
-            scores = score_groups(policy, plan, policy.device)
+                anchor = score_groups(self.reference, plan, lm.device)
+            scores = score_groups(lm, plan, lm.device)
             inputs = LossInputs(
                 logprobs=scores.logprobs,
                 old_logprobs=scores.logprobs.detach(),
@@ -121,7 +125,7 @@ class Updates:
         released_gradient(
             self.world.model,
             self.reference.model,
-            self.groups.prompts,
+            self.groups.prompts.ids,
             self.world.completions(self.groups.titles),
             self.groups.advantages,
             rows_per_pass=rows_per_pass,

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 from agents.bench.engine.models import HALF_B_VOCAB_SIZE, VOCAB_SIZE, Shape
 from agents.bench.engine.scores import ScoredLanguageModel, UserScores
 from agents.bench.titles import NUM_WORDS, synthetic_titles
-from agents.policy import train_tokenizer
+from agents.policy import Policy, train_tokenizer
 from agents.trees import TorchTrie
+from agents.types import Support
 from rere_env.catalogue import Catalogue
 from rere_env.data import Dataset
 from rere_env.data.tables import find_table, list_tables, read_table
@@ -119,6 +120,10 @@ class World:
     scores: UserScores
     prompts: list[list[int]]
 
+    def policy(self, support: Support = "catalogue") -> Policy:
+        """What our searches are given."""
+        return Policy(lm=self.lm, trie=self.trie, support=support)
+
     @property
     def examples(self) -> Batch:
         """One example a user."""
@@ -127,7 +132,7 @@ class World:
     def completions(self, titles: IntArray) -> list[list[list[int]]]:
         """Return the model's tokens of titles [B, G]."""
         tokens = self.task.title_tokens
-        return [[tokens.to_model_ids(tokens[t]).tolist() for t in row] for row in titles.tolist()]
+        return [[tokens.model_ids(t).tolist() for t in row] for row in titles.tolist()]
 
     def titles_of(self, written: torch.Tensor) -> NDArray[np.int64]:
         """Return the titles [B, G] that `generate` wrote, [B, G, C]; -1 where it is none."""

@@ -19,6 +19,7 @@ from agents.bench.env.peers import DictTrieEnv, dict_trie
 from agents.bench.env.worlds import widened
 from agents.bench.timing import interleave, ratio
 from rere_env.envs import ReReVectorEnv
+from rere_env.ragged import owners
 from rere_env.task import Task
 from rere_env.trie import EOS
 
@@ -221,7 +222,7 @@ def assert_equal(
         if "action_mask" in second[-1]:
             np.testing.assert_array_equal(ours.action_masks(), second[-1]["action_mask"])
             indptr, tokens = ours.candidates()
-            rows = np.repeat(np.arange(ours.num_envs), np.diff(indptr))
+            rows = owners(indptr)
             found = second[-1]["action_mask"][rows, tokens].all()
             if not found or len(tokens) != second[-1]["action_mask"].sum():
                 raise AssertionError("candidates() and the peer's dense masks differ")

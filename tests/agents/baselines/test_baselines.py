@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agents.baselines import CoOccurrence, Popularity, Shown
+from agents.baselines import CoOccurrence, Filtered, Popularity
 from agents.baselines.popularity import interaction_counts
 from agents.baselines.ranking import best_item_scores, top_titles
 from agents.evaluation import evaluate
@@ -82,15 +82,15 @@ def test_an_excluded_history_is_never_recommended(toy):
 
 
 def test_a_recommender_that_knows_no_filter_is_filtered(toy):
-    """`Shown` asks for longer lists and keeps the order of what may be shown."""
+    """`Filtered` asks for longer lists and keeps the order of what may be shown."""
 
     class Always:
         def recommend(self, examples, k):
             return np.tile(np.array([2, 0, 3, 1])[:k], (len(examples), 1))
 
     rows = toy.split("test").take(np.array([1]))  # history ant, bee
-    assert Shown(Always(), toy).recommend(rows, 2).tolist() == [[2, 0]]
-    hiding = Shown(Always(), toy.with_exclude("history"))
+    assert Filtered(Always(), toy).recommend(rows, 2).tolist() == [[2, 0]]
+    hiding = Filtered(Always(), toy.with_exclude("history"))
     assert hiding.recommend(rows, 2).tolist() == [[2, 3]]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from agents.advantages import leave_one_out
 from agents.algorithms import gspo, rere
-from agents.experiment.flags import ADVANTAGES, SAMPLERS, choose
+from agents.experiment.flags import ADVANTAGES, choose
 from agents.runs.config import TrainConfig
 from agents.search import radix_search
 
@@ -64,7 +64,6 @@ def test_every_name_has_a_function():
     """The names of the flags are those of the tables."""
     from typing import get_args
 
-    from agents.types import AdvantageName, SamplerName
+    from agents.types import AdvantageName
 
-    assert set(SAMPLERS) == set(get_args(SamplerName))
     assert set(ADVANTAGES) == set(get_args(AdvantageName))

@@ -16,9 +16,9 @@ from transformers import (
 
 from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender
-from agents.policy import backbones, load_backbone, train_tokenizer
+from agents.policy import Policy, backbones, load_backbone, train_tokenizer
 from agents.scoring import title_logprobs
-from rere_env.prompts import PAPER_TEMPLATE
+from rere_env.prompts import PAPER_TEMPLATE, Prompts
 from rere_env.tokenizer import HFTokenizer
 
 TITLES = ("Star Quest", "Star Quest II", "Moon  Racer: deluxe", 'Rod, 3" long', "Ääkköset ☂")
@@ -69,7 +69,7 @@ def test_a_saved_policy_comes_back_the_same(max_words, dataset_of, tmp_path, mon
         lm = LanguageModel(backbone.model.eval())
         with torch.no_grad():
             logprobs = title_logprobs(
-                lm, task.trie, task.title_tokens, prompts, np.array([[0, 1, 2], [3, 4, 0]])
+                Policy.of(lm, task), Prompts(prompts), np.array([[0, 1, 2], [3, 4, 0]])
             )
         results.append((prompts, task.title_tokens.tokens.tolist(), logprobs))
     assert results[0][:2] == results[1][:2]

@@ -21,6 +21,7 @@ from agents.scoring import score_groups
 from agents.search import beam_search, sample_distinct, with_target
 from agents.training.learners import ReReLearner
 from rere_env import NO_TITLE, ReReEnv
+from rere_env.prompts import Prompts
 from rere_env.types import Batch
 
 
@@ -64,7 +65,7 @@ def agent_of(animal_task, model_of, accelerator):
 
 def sgd(agent, rate=0.0):
     """Plain gradient descent; by default one that stays where it is."""
-    return torch.optim.SGD(agent.policy.parameters(), lr=rate)
+    return torch.optim.SGD(agent.learner.parameters(), lr=rate)
 
 
 def weights(module):
@@ -157,12 +158,12 @@ def no_reward(titles, batch: Batch):
 def test_a_step_without_signal_changes_no_weight_and_is_counted(animal_task, agent_of):
     """Not even a weight decay or a momentum moves."""
     agent = agent_of(task=animal_task.with_reward(no_reward), group_size=4)
-    before = weights(agent.policy)
-    optimizer = torch.optim.AdamW(agent.policy.parameters(), lr=1.0, weight_decay=0.5)
+    before = weights(agent.learner)
+    optimizer = torch.optim.AdamW(agent.learner.parameters(), lr=1.0, weight_decay=0.5)
     metrics = agent.update(animal_task.split("train"), optimizer, 0)
     assert metrics["rollout/updated"] == 0.0
     assert metrics["rollout/signal_share"] == 0.0
-    assert all(torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.learner.parameters(), strict=True))
     assert not optimizer.state
 
 
@@ -173,10 +174,10 @@ def test_a_process_without_signal_joins_with_no_gradient(animal_task, agent_of, 
     with torch.no_grad():
         for parameter in agent.reference.parameters():
             parameter.mul_(0.5)
-    before = weights(agent.policy)
+    before = weights(agent.learner)
     metrics = agent.update(animal_task.split("train"), sgd(agent, 1.0), 0)
     assert metrics["loss/grad_norm"] == 0.0
-    assert all(torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, agent.learner.parameters(), strict=True))
 
 
 def test_the_reference_follows_the_policy(animal_task, agent_of):
@@ -184,9 +185,9 @@ def test_the_reference_follows_the_policy(animal_task, agent_of):
     silent = animal_task.with_reward(no_reward)
     agent = agent_of(task=silent, group_size=4, reference_sync_steps=2, reference_mix=0.6)
     with torch.no_grad():
-        for parameter in agent.policy.parameters():
+        for parameter in agent.learner.parameters():
             parameter.add_(1.0)
-    policy, reference = weights(agent.policy), weights(agent.reference)
+    policy, reference = weights(agent.learner), weights(agent.reference)
     batch = silent.split("train")
     agent.update(batch, sgd(agent), 0)
     assert all(torch.equal(a, b) for a, b in zip(reference, weights(agent.reference), strict=True))
@@ -199,7 +200,7 @@ def test_the_reference_follows_after_a_step_with_signal(animal_task, agent_of):
     """The mix takes the updated policy, and the reference itself takes no gradient."""
     agent = agent_of(group_size=8, reference_sync_steps=1, reference_mix=1.0)
     agent.update(animal_task.split("train"), sgd(agent, 0.1), 0)
-    for ours, theirs in zip(weights(agent.policy), weights(agent.reference), strict=True):
+    for ours, theirs in zip(weights(agent.learner), weights(agent.reference), strict=True):
         torch.testing.assert_close(ours, theirs)
     assert not any(parameter.requires_grad for parameter in agent.reference.parameters())
 
@@ -251,7 +252,7 @@ def test_micro_batches_give_the_gradient_of_one_batch(animal_task, agent_of, sup
             for parameter in agent.reference.parameters():
                 parameter.mul_(0.9)
         metrics = agent.update(animal_task.split("train"), sgd(agent), 0)
-        found.append((metrics, [p.grad.clone() for p in agent.policy.parameters()]))
+        found.append((metrics, [p.grad.clone() for p in agent.learner.parameters()]))
     for metrics, gradients in found[1:]:
         for name in ("loss/total", "loss/policy", "loss/kl", "loss/grad_norm"):
             assert metrics[name] == pytest.approx(found[0][0][name], rel=1e-4, abs=1e-7), name
@@ -277,7 +278,7 @@ def test_a_full_device_repeats_the_gradient_in_smaller_parts(animal_task, agent_
         with says if disturbed else nullcontext():
             metrics = agent.update(animal_task.split("train"), sgd(agent), 0)
         assert agent.budget.max_tokens == (20 if disturbed else 40)
-        found.append((metrics, [p.grad.clone() for p in agent.policy.parameters()]))
+        found.append((metrics, [p.grad.clone() for p in agent.learner.parameters()]))
     (calm, expected), (metrics, gradients) = found
     assert metrics["loss/total"] == pytest.approx(calm["loss/total"], abs=1e-6)
     assert metrics["loss/grad_norm"] == pytest.approx(calm["loss/grad_norm"], rel=1e-4)
@@ -341,19 +342,19 @@ def test_the_gradient_is_clipped(animal_task, agent_of):
     agent = agent_of(group_size=8, max_grad_norm=0.01)
     metrics = agent.update(animal_task.split("train"), sgd(agent), 0)
     assert metrics["loss/grad_norm"] > 0.01
-    norm = torch.stack([p.grad.norm() for p in agent.policy.parameters()]).norm()
+    norm = torch.stack([p.grad.norm() for p in agent.learner.parameters()]).norm()
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_a_rollout_is_not_disturbed_by_dropout(animal_task, agent_of):
     """The policy writes in eval mode and learns in training mode."""
     agent = agent_of(family="gpt2", group_size=8)  # dropout 0.1
-    agent.policy.train()
-    prompts = [animal_task.prompt((0, 1))]
+    agent.learner.train()
+    prompts = Prompts([animal_task.prompt((0, 1))])
     first, second = agent.rollout(prompts), agent.rollout(prompts)
     assert (first.logprobs == second.logprobs).all()
     agent.update(animal_task.split("train"), sgd(agent), 0)
-    assert agent.policy.training
+    assert agent.learner.training
     assert not agent.reference.training
 
 

@@ -32,7 +32,7 @@ def agent_of(animal_task, model_of, accelerator):
 
 def sgd(agent, rate=0.0):
     """Plain gradient descent."""
-    return torch.optim.SGD(agent.policy.parameters(), lr=rate)
+    return torch.optim.SGD(agent.learner.parameters(), lr=rate)
 
 
 class Seen:
@@ -69,11 +69,11 @@ def test_two_inner_steps_are_two_steps_on_the_same_rollout(animal_task, agent_of
     batch = animal_task.split("train")
     inner, outer = agent_of(inner_steps=2), agent_of()
     inner.update(batch, sgd(inner, 0.05), 0)
-    first = outer.rollout([outer.task.prompt(e.history) for e in batch])
+    first = outer.rollout(outer.task.prompts(batch))
     repeat = agent_of(sampler=lambda *_, **__: first)
     for step in range(2):
         repeat.update(batch, sgd(repeat, 0.05), step)
-    for a, b in zip(inner.policy.parameters(), repeat.policy.parameters(), strict=True):
+    for a, b in zip(inner.learner.parameters(), repeat.learner.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -176,7 +176,7 @@ def test_what_is_drawn_depends_on_seed_and_step_alone(animal_task, agent_of):
 
 def test_a_rollout_in_parts_is_the_rollout(animal_task, agent_of):
     """Prompts that do not fit together are searched one after the other."""
-    prompts = [animal_task.prompt(example.history) for example in animal_task.split("train")]
+    prompts = animal_task.prompts(animal_task.split("train"))
     whole = agent_of().rollout(prompts)
     parts = agent_of(max_rollout_tokens=1).rollout(prompts)
     np.testing.assert_array_equal(whole.titles, parts.titles)
@@ -187,13 +187,13 @@ def test_a_full_device_splits_the_rollout(animal_task, agent_of):
     """It is halved once, says so, and goes on."""
     calls = []
 
-    def crowded(lm, trie, prompts, *args, **kwargs):
+    def crowded(policy, prompts, *args, **kwargs):
         calls.append(len(prompts))
         if len(calls) == 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return beam_search(lm, trie, prompts, *args, **kwargs)
+        return beam_search(policy, prompts, *args, **kwargs)
 
-    prompts = [animal_task.prompt(example.history) for example in animal_task.split("train")]
+    prompts = animal_task.prompts(animal_task.split("train"))
     whole = agent_of().rollout(prompts)
     with pytest.warns(RuntimeWarning, match="half as many"):
         found = agent_of(sampler=crowded).rollout(prompts)

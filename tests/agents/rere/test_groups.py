@@ -8,8 +8,9 @@ from agents.advantages import group_normalized
 from agents.rere.groups import judge, rollout_metrics
 from agents.types import Candidates
 from rere_env import NO_TITLE
+from rere_env.prompts import Prompts
 
-PROMPTS = [[9], [8, 8], [7]]
+PROMPTS = Prompts([[9], [8, 8], [7]])
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_groups_with_signal_can_be_taken(judged):
     groups, _, _ = judged
     assert groups.with_signal().tolist() == [0, 2]
     taken = groups.take(np.array([2, 0]))
-    assert taken.prompts == [[7], [9]]
+    assert taken.prompts.ids == [[7], [9]]
     assert taken.titles.tolist() == [[7, 0, NO_TITLE], [0, 2, 1]]
     torch.testing.assert_close(taken.advantages, groups.advantages[[2, 0]])
     assert taken.totals.num_candidates == 8
@@ -76,7 +77,7 @@ def test_illegal_candidates_are_counted_and_left_out(animal_task):
         num_illegal=np.array([1, 1]),
     )
     batch = animal_task.split("train").take(np.arange(2))
-    groups = judge(animal_task, PROMPTS[:2], candidates, batch, group_normalized)
+    groups = judge(animal_task, PROMPTS.take([0, 1]), candidates, batch, group_normalized)
     metrics = rollout_metrics(animal_task, candidates, batch, groups)
     assert metrics["rollout/illegal_rate"] == pytest.approx(2 / 6)
     assert metrics["rollout/distinct_titles"] == 4
@@ -93,4 +94,4 @@ def test_a_title_behind_an_illegal_one_is_an_error(animal_task):
     )
     batch = animal_task.split("train").take(np.arange(1))
     with pytest.raises(ValueError, match="titles first"):
-        judge(animal_task, PROMPTS[:1], candidates, batch, group_normalized)
+        judge(animal_task, PROMPTS.take([0]), candidates, batch, group_normalized)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.language_model import LanguageModel
-from agents.policy import load_backbone
+from agents.policy import Policy, load_backbone
 from agents.scoring import (
     exact_policy_gradient,
     expected_reward,
@@ -20,6 +20,8 @@ from agents.search import exact_search, sample
 from agents.trees import TorchTrie
 from rere_env import Task
 from rere_env.data import load_dataset
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 from rere_env.rewards import hit, rere, weighted_sum
 
 
@@ -43,7 +45,7 @@ def every_title(task, number):
 def scored(lm, task, examples):
     """The log-probabilities of all titles, each scored as a candidate of a group."""
     prompts, titles = prompts_of(task, examples), every_title(task, len(examples))
-    return title_logprobs(lm, task.trie, task.title_tokens, prompts, titles)
+    return title_logprobs(Policy.of(lm, task), Prompts(prompts), titles)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2", "mistral", "gpt2"])
@@ -51,7 +53,7 @@ def scored(lm, task, examples):
 def test_every_title_gets_the_score_of_a_candidate(family, max_tokens, lm_of, world):
     """In blocks of any size; a row sums to one."""
     lm, examples = lm_of(family, world.tokenizer.vocab_size), world.split("test")
-    scores = score_catalogue(lm, world, examples, max_tokens=max_tokens)
+    scores = score_catalogue(Policy.of(lm, world), world.prompts(examples), max_tokens=max_tokens)
     assert scores.dtype == np.float32
     with torch.no_grad():
         np.testing.assert_allclose(scores, scored(lm, world, examples).numpy(), atol=1e-4)
@@ -63,7 +65,7 @@ def test_small_catalogues(titles, lm_of, dataset_of):
     """One title is certain; one word may decide; the root may be forced."""
     task = Task.build(dataset_of(titles, [((0,), 0), ((0, 0), 0)]))
     lm = lm_of("llama", 8)
-    scores = score_catalogue(lm, task, task.split("test"))
+    scores = score_catalogue(Policy.of(lm, task), task.prompts(task.split("test")))
     with torch.no_grad():
         np.testing.assert_allclose(scores, scored(lm, task, task.split("test")), atol=1e-5)
 
@@ -72,14 +74,22 @@ def test_hidden_titles_have_probability_zero_and_the_rest_sums_to_one(lm_of, wor
     """The same numbers as an exact search with the same hidden titles."""
     lm, examples = lm_of("qwen2", world.tokenizer.vocab_size), world.split("test").take(slice(3))
     hidden = [np.arange(50), np.zeros(0, np.int64), np.array([7, 199, 7])]
-    scores = score_catalogue(lm, world, examples, hidden=hidden, max_tokens=100)
+    scores = score_catalogue(
+        Policy.of(lm, world),
+        Prompts(prompts_of(world, examples), hidden=Hidden.from_lists(hidden)),
+        max_tokens=100,
+    )
     for row in range(3):
         is_hidden = np.isin(np.arange(200), hidden[row])
         assert (scores[row][is_hidden] == -np.inf).all()
         assert (scores[row][~is_hidden] > -np.inf).all()
     np.testing.assert_allclose(np.exp(scores.astype(np.float64)).sum(axis=1), 1, atol=1e-5)
     trie = TorchTrie.build(world.trie, world.title_tokens, lm.device)
-    found = exact_search(lm, trie, prompts_of(world, examples), 100, hidden=hidden)
+    found = exact_search(
+        Policy(lm=lm, trie=trie),
+        Prompts(prompts_of(world, examples), hidden=Hidden.from_lists(hidden)),
+        100,
+    )
     np.testing.assert_allclose(
         np.take_along_axis(scores, found.titles, 1), found.logprobs, atol=1e-4
     )
@@ -88,7 +98,12 @@ def test_hidden_titles_have_probability_zero_and_the_rest_sums_to_one(lm_of, wor
 def test_everything_hidden_leaves_no_probability(lm_of, world):
     """No NaN; the other rows are served."""
     lm, examples = lm_of("qwen2", world.tokenizer.vocab_size), world.split("test").take(slice(2))
-    scores = score_catalogue(lm, world, examples, hidden=[np.arange(200), np.arange(0)])
+    scores = score_catalogue(
+        Policy.of(lm, world),
+        Prompts(
+            prompts_of(world, examples), hidden=Hidden.from_lists([np.arange(200), np.arange(0)])
+        ),
+    )
     assert (scores[0] == -np.inf).all()
     assert np.exp(scores[1]).sum() == pytest.approx(1, abs=1e-5)
 
@@ -103,10 +118,12 @@ def test_exact_search_and_exact_scores_agree_on_real_titles(shared_data):
         for parameter in lm.parameters():
             parameter.mul_(2.0 if parameter.ndim == 2 else 1.0)
     examples = task.split("test").take(slice(6))
-    scores = score_catalogue(lm, task, examples)
+    scores = score_catalogue(Policy.of(lm, task), task.prompts(examples))
     np.testing.assert_allclose(np.exp(scores.astype(np.float64)).sum(axis=1), 1, atol=1e-5)
     trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
-    found = exact_search(lm, trie, prompts_of(task, examples), 50, max_reads=10_000)
+    found = exact_search(
+        Policy(lm=lm, trie=trie), Prompts(prompts_of(task, examples)), 50, max_reads=10_000
+    )
     assert found.certified.all()
     np.testing.assert_allclose(-np.sort(-scores)[:, :50], found.logprobs, atol=1e-4)
     np.testing.assert_allclose(
@@ -131,7 +148,7 @@ def test_entropy_and_divergence_by_hand():
 def test_the_expected_reward_of_hit_is_the_target_s_probability(world, lm_of):
     """And rewards add up."""
     lm, examples = lm_of("qwen2", world.tokenizer.vocab_size), world.split("test")
-    logprobs = score_catalogue(lm, world, examples)
+    logprobs = score_catalogue(Policy.of(lm, world), world.prompts(examples))
     target = np.exp(logprobs[np.arange(5), examples.target_title])
     assert expected_reward(logprobs, hit, examples) == pytest.approx(target)
     thrice = weighted_sum((1.0, hit), (2.0, hit))
@@ -142,7 +159,9 @@ def test_a_reward_of_places_has_no_expectation(world, lm_of):
     """The rank penalty of a title depends on who else was drawn."""
     lm, examples = lm_of("qwen2", world.tokenizer.vocab_size), world.split("test")
     with pytest.raises(ValueError, match="depends on a title's place in its group"):
-        expected_reward(score_catalogue(lm, world, examples), rere, examples)
+        expected_reward(
+            score_catalogue(Policy.of(lm, world), world.prompts(examples)), rere, examples
+        )
 
 
 def flat(gradients):
@@ -156,7 +175,11 @@ def test_the_exact_gradient_is_that_of_the_explicit_sum(max_tokens, animal_task,
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
     examples = animal_task.split("train")
     expected, gradient = exact_policy_gradient(
-        lm, animal_task, examples, hit, max_tokens=max_tokens
+        Policy.of(lm, animal_task),
+        animal_task.prompts(examples),
+        examples,
+        hit,
+        max_tokens=max_tokens,
     )
     logprobs = scored(lm, animal_task, examples)
     rewards = torch.from_numpy(hit(every_title(animal_task, len(examples)), examples))
@@ -171,14 +194,16 @@ def test_the_exact_gradient_knows_hidden_titles(animal_task, lm_of):
     lm = lm_of("qwen2", animal_task.tokenizer.vocab_size)
     examples = animal_task.split("train").take(slice(2))  # targets 2 and 4
     hidden = [np.array([0, 7]), np.array([3])]
-    expected, gradient = exact_policy_gradient(lm, animal_task, examples, hit, hidden=hidden)
+    expected, gradient = exact_policy_gradient(
+        Policy.of(lm, animal_task),
+        Prompts(prompts_of(animal_task, examples), hidden=Hidden.from_lists(hidden)),
+        examples,
+        hit,
+    )
     of_target = title_logprobs(
-        lm,
-        animal_task.trie,
-        animal_task.title_tokens,
-        prompts_of(animal_task, examples),
+        Policy.of(lm, animal_task),
+        Prompts(prompts_of(animal_task, examples), hidden=Hidden.from_lists(hidden)),
         examples.target_title[:, None].astype(np.int64),
-        hidden=hidden,
     ).exp()
     slow = torch.autograd.grad(of_target.mean(), list(lm.parameters()))
     np.testing.assert_allclose(expected, of_target[:, 0].detach(), rtol=1e-5)
@@ -191,9 +216,16 @@ def test_the_exact_gradient_is_the_mean_of_reinforce(animal_task, lm_of):
     examples = animal_task.split("train")
     prompts, draws = prompts_of(animal_task, examples), 4000
     trie = TorchTrie.build(animal_task.trie, animal_task.title_tokens, lm.device)
-    drawn = sample(lm, trie, prompts, draws, generator=torch.Generator().manual_seed(0)).titles
+    drawn = sample(
+        Policy(lm=lm, trie=trie),
+        Prompts(prompts),
+        draws,
+        generator=torch.Generator().manual_seed(0),
+    ).titles
     rewards = hit(drawn, examples)
-    _, gradient = exact_policy_gradient(lm, animal_task, examples, hit)
+    _, gradient = exact_policy_gradient(
+        Policy.of(lm, animal_task), animal_task.prompts(examples), examples, hit
+    )
     logprobs = scored(lm, animal_task, examples)
     directions = torch.randn(8, flat(gradient).numel(), generator=torch.Generator().manual_seed(1))
     # grad log p of every title along each direction: [examples, titles, directions]

@@ -37,12 +37,14 @@ from agents.losses import (
     s_dpo,
     sprec,
 )
+from agents.policy import Policy
 from agents.scoring import exact_policy_gradient, score_catalogue, score_groups
 from agents.search import beam_search, sample
 from agents.trees import TorchTrie
 from agents.trees.groups import plan_groups
 from agents.types import Advantage, Loss, LossInputs, StepTotals
 from rere_env import Dataset, Task, WordTokenizer
+from rere_env.prompts import Prompts
 from rere_env.rewards import hit
 
 # B examples, I titles, T tokens, P parameters; M groups of G titles for each example.
@@ -133,7 +135,9 @@ def lm(model_of: Callable[..., PreTrainedModel]) -> LanguageModel:
 def task(lm: LanguageModel, dataset_of: Callable[..., Dataset]) -> Task:
     """Six examples whose targets have the ranks above."""
     unjudged = Task.build(dataset_of(TITLES, [(items, 0) for items in HISTORIES]))
-    order = np.argsort(-score_catalogue(lm, unjudged, unjudged.split("train")))
+    order = np.argsort(
+        -score_catalogue(Policy.of(lm, unjudged), unjudged.prompts(unjudged.split("train")))
+    )
     targets = order[np.arange(len(RANKS)), RANKS].tolist()
     return Task.build(dataset_of(TITLES, list(zip(HISTORIES, targets, strict=True))))
 
@@ -144,13 +148,13 @@ def world(lm: LanguageModel, task: Task) -> World:
     examples = task.split("train")
     prompts = [task.prompt(example.history) for example in examples]
     titles = np.tile(np.arange(task.trie.num_titles), (len(examples), 1))
-    plan = plan_groups(task.trie, task.title_tokens, prompts, titles)
+    plan = plan_groups(task.trie, task.title_tokens, Prompts(prompts), titles)
     scores = score_groups(lm, plan, lm.device)
     num_parameters = sum(parameter.numel() for parameter in lm.parameters())
     slopes = torch.zeros(*scores.mask.shape, num_parameters)
     for place in scores.mask.nonzero().tolist():
         slopes[tuple(place)] = flat(lm, scores.logprobs[tuple(place)])
-    _, exact = exact_policy_gradient(lm, task, examples, hit)
+    _, exact = exact_policy_gradient(Policy.of(lm, task), task.prompts(examples), examples, hit)
     return World(
         logprobs=scores.logprobs.detach(),
         mask=scores.mask,
@@ -190,7 +194,9 @@ def test_beams_find_the_most_probable_titles(world, lm, task):
     prompts = [task.prompt(example.history) for example in task.split("train")]
     trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
     expected = found_by_beams(world)[0][:, 0]
-    np.testing.assert_array_equal(beam_search(lm, trie, prompts, G).titles, expected)
+    np.testing.assert_array_equal(
+        beam_search(Policy(lm=lm, trie=trie), Prompts(prompts), G).titles, expected
+    )
 
 
 TOKENS = 51
@@ -270,7 +276,7 @@ def test_drawn_steps_are_unbiased(advantage, world, lm, task):
     prompts = [task.prompt(example.history) for example in task.split("train")]
     trie = TorchTrie.build(task.trie, task.title_tokens, lm.device)
     random = torch.Generator().manual_seed(0)
-    drawn = sample(lm, trie, prompts, steps * G, generator=random).titles
+    drawn = sample(Policy(lm=lm, trie=trie), Prompts(prompts), steps * G, generator=random).titles
     # They come best first: shuffled, any G of them are independent.
     titles = np.random.default_rng(0).permuted(drawn, axis=1).reshape(len(prompts), steps, G)
     gradients = world.gradients(titles, advantage(world.rewards(titles)), reinforce())

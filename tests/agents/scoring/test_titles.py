@@ -7,6 +7,8 @@ import torch
 from agents.scoring import exact_kl, score_groups, title_logprobs
 from agents.trees.groups import plan_groups
 from rere_env import NO_TITLE
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 
 FAMILIES = ("qwen2", "llama", "mistral", "gemma2", "gemma3", "granite", "gpt2")
 SUPPORTS = ("catalogue", "vocabulary")
@@ -36,7 +38,7 @@ def test_values_and_gradients_are_those_of_separate_passes(
     lm = lm_of(family, many_titles.vocab_size, torch.float64)
     prompts, titles = many_titles.prompts(2, 9, 5), some_titles()
     weight = torch.linspace(-1, 2, 15, dtype=torch.float64).view(3, 5)
-    ours = title_logprobs(lm, many_titles.trie, many_titles.tokens, prompts, titles, support)
+    ours = title_logprobs(many_titles.policy(lm, support), Prompts(prompts), titles)
     slow = torch.zeros(3, 5, dtype=torch.float64)
     for (row, column), title in np.ndenumerate(titles):
         if title != NO_TITLE:
@@ -61,7 +63,7 @@ def test_hidden_titles_are_illegal_for_their_prompt(
     hidden = [np.setdiff1d(rng.choice(200, 120), titles[row]) for row in range(3)]
     hidden[1] = np.zeros(0, np.int64)
     ours = title_logprobs(
-        lm, many_titles.trie, many_titles.tokens, prompts, titles, support, hidden
+        many_titles.policy(lm, support), Prompts(prompts, hidden=Hidden.from_lists(hidden)), titles
     )
     slow = torch.zeros(3, 5, dtype=torch.float64)
     for (row, column), title in np.ndenumerate(titles):
@@ -80,7 +82,7 @@ def test_one_title_decides_nothing(lm_of, titles_of):
     world = titles_of(["only one title"])
     lm = lm_of("qwen2", world.vocab_size)
     titles = np.array([[0, NO_TITLE]])
-    logprobs = title_logprobs(lm, world.trie, world.tokens, [[1, 2]], titles)
+    logprobs = title_logprobs(world.policy(lm), Prompts([[1, 2]]), titles)
     assert logprobs.tolist() == [[0.0, 0.0]]
 
 
@@ -90,14 +92,14 @@ def test_all_titles_sum_to_one(family, lm_of, many_titles):
     lm = lm_of(family, many_titles.vocab_size)
     with torch.no_grad():
         logprobs = title_logprobs(
-            lm, many_titles.trie, many_titles.tokens, [[1, 2, 3]], np.arange(200)[None]
+            many_titles.policy(lm), Prompts([[1, 2, 3]]), np.arange(200)[None]
         )
     assert abs(logprobs.double().exp().sum().item() - 1) < 1e-4
 
 
 def scores_of_two(lm_of, world, prompts, titles, support):
     """The same groups under a policy and another model."""
-    plan = plan_groups(world.trie, world.tokens, prompts, titles, support)
+    plan = plan_groups(world.trie, world.tokens, Prompts(prompts), titles, support)
     return [
         score_groups(lm_of(family, world.vocab_size), plan, CPU) for family in ("qwen2", "llama")
     ]
@@ -126,7 +128,7 @@ def test_exact_kl_is_the_sum_over_the_legal_tokens(lm_of, many_titles, slow_logp
 def test_exact_kl_to_itself_is_zero(lm_of, many_titles):
     """No divergence, and no gradient, between equal models."""
     plan = plan_groups(
-        many_titles.trie, many_titles.tokens, many_titles.prompts(2, 9, 5), some_titles()
+        many_titles.trie, many_titles.tokens, Prompts(many_titles.prompts(2, 9, 5)), some_titles()
     )
     lm = lm_of("qwen2", many_titles.vocab_size)
     scores = score_groups(lm, plan, CPU)

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.scoring import title_logprobs
 from agents.search import beam_search
 from rere_env import NO_TITLE
+from rere_env.prompts import Prompts
 
 # Full attention, a window in every layer, a window in every other layer and eager attention, and
 # learnt positions; the slow grid holds the rest.
@@ -31,7 +33,7 @@ def assert_same_titles(lm, world, prompt, support, ours, logprobs, theirs):
     assert len(set(ours)) == len(ours)
     if ours == theirs:
         return
-    scores = title_logprobs(lm, world.trie, world.tokens, [prompt], np.array([theirs]), support)[
+    scores = title_logprobs(world.policy(lm, support), Prompts([prompt]), np.array([theirs]))[
         0
     ].detach()
     for rank, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
@@ -41,7 +43,7 @@ def assert_same_titles(lm, world, prompt, support, ours, logprobs, theirs):
 def assert_beams_are_those_of_generate(lm, world, group_size, support, hf_beams):
     """For four prompts of unequal length, two of which share a row of the cache."""
     prompts = world.prompts(1, 13, 6, 9)
-    found = beam_search(lm, world.torch_trie(), prompts, group_size, support=support)
+    found = beam_search(world.policy(lm, support), Prompts(prompts), group_size)
     assert found.titles.shape == found.logprobs.shape == (4, group_size)
     for row, prompt in enumerate(prompts):
         theirs, scores = hf_beams(lm.model, world, prompt, group_size, support)
@@ -96,7 +98,7 @@ def test_a_catalogue_smaller_than_the_beam_is_returned_whole(
     """All seven titles, best first as `generate` has them, then empty slots."""
     lm = lm_of(family, few_titles.vocab_size)
     prompts = few_titles.prompts(2, 5)
-    found = beam_search(lm, few_titles.torch_trie(), prompts, 10, support=support)
+    found = beam_search(few_titles.policy(lm, support), Prompts(prompts), 10)
     for row, prompt in enumerate(prompts):
         theirs, scores = hf_beams(lm.model, few_titles, prompt, 10, support)
         ours, logprobs = found.titles[row].tolist(), found.logprobs[row]
@@ -112,9 +114,9 @@ def test_a_batch_of_prompts_is_searched_like_each_alone(support, lm_of, many_tit
     """Padding, and rows that finish early, change nothing."""
     lm, trie = lm_of("qwen2", many_titles.vocab_size), many_titles.torch_trie()
     prompts = many_titles.prompts(1, 20, 3, 9, 1, 14)
-    together = beam_search(lm, trie, prompts, 8, support=support)
+    together = beam_search(Policy(lm=lm, trie=trie, support=support), Prompts(prompts), 8)
     for row, prompt in enumerate(prompts):
-        alone = beam_search(lm, trie, [prompt], 8, support=support)
+        alone = beam_search(Policy(lm=lm, trie=trie, support=support), Prompts([prompt]), 8)
         assert alone.titles[0].tolist() == together.titles[row].tolist()
         np.testing.assert_allclose(alone.logprobs[0], together.logprobs[row], atol=1e-4)
 
@@ -123,7 +125,7 @@ def test_a_batch_of_prompts_is_searched_like_each_alone(support, lm_of, many_tit
 def test_the_catalogue_s_probabilities_sum_to_one(family, lm_of, many_titles):
     """A beam as wide as the catalogue finds every title once; its mass is 1."""
     lm = lm_of(family, many_titles.vocab_size)
-    found = beam_search(lm, many_titles.torch_trie(), many_titles.prompts(4, 7), 200)
+    found = beam_search(many_titles.policy(lm), Prompts(many_titles.prompts(4, 7)), 200)
     for titles, logprobs in zip(found.titles, found.logprobs, strict=True):
         assert sorted(titles) == list(range(200))
         assert (np.diff(logprobs) <= 0).all()
@@ -135,10 +137,8 @@ def test_search_and_scoring_agree(support, lm_of, many_titles):
     """The log-probability of a found title is that of the update's forward pass."""
     lm = lm_of("qwen2", many_titles.vocab_size)
     prompts = many_titles.prompts(1, 11, 5)
-    found = beam_search(lm, many_titles.torch_trie(), prompts, 16, support=support)
-    scored = title_logprobs(
-        lm, many_titles.trie, many_titles.tokens, prompts, found.titles, support
-    )
+    found = beam_search(many_titles.policy(lm, support), Prompts(prompts), 16)
+    scored = title_logprobs(many_titles.policy(lm, support), Prompts(prompts), found.titles)
     np.testing.assert_allclose(found.logprobs, scored.detach().numpy(), atol=1e-4)
 
 
@@ -147,7 +147,7 @@ def test_a_catalogue_of_one_title_has_one_candidate(support, lm_of, titles_of):
     """Nothing is decided: under catalogue support its probability is 1."""
     world = titles_of(["only one title"])
     lm = lm_of("qwen2", world.vocab_size)
-    found = beam_search(lm, world.torch_trie(), [[1, 2], [3]], 4, support=support)
+    found = beam_search(world.policy(lm, support), Prompts([[1, 2], [3]]), 4)
     assert found.titles.tolist() == [[0, -1, -1, -1]] * 2
     if support == "catalogue":
         assert found.logprobs[:, 0].tolist() == [0.0, 0.0]
@@ -162,7 +162,7 @@ def test_titles_that_begin_alike_are_searched_past_their_forced_words(
     """The root itself may be forced."""
     world = titles_of(["a b c", "a b d", "a b d e f g", "a b d e f h"])
     lm = lm_of("llama", world.vocab_size)
-    found = beam_search(lm, world.torch_trie(), [[1, 2], [5, 3, 1]], 4, support=support)
+    found = beam_search(world.policy(lm, support), Prompts([[1, 2], [5, 3, 1]]), 4)
     for row, prompt in enumerate([[1, 2], [5, 3, 1]]):
         theirs, scores = hf_beams(lm.model, world, prompt, 4, support)
         assert found.titles[row].tolist() == theirs

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.language_model import LanguageModel
+from agents.policy import Policy
 from agents.scoring import title_logprobs
 from agents.search import beam_search, exact_search, radix_search
+from rere_env.prompts import Prompts
 
 SUPPORTS = ("catalogue", "vocabulary")
 each_support = pytest.mark.parametrize("support", SUPPORTS)
@@ -24,7 +26,7 @@ def flat(model_of, many_titles):
 def all_scores(lm, world, prompts, support):
     """The log-probability of every title, [B, titles], by packed trees."""
     titles = np.tile(np.arange(len(world.titles)), (len(prompts), 1))
-    return title_logprobs(lm, world.trie, world.tokens, prompts, titles, support).numpy()
+    return title_logprobs(world.policy(lm, support), Prompts(prompts), titles).numpy()
 
 
 def best(scores, group_size):
@@ -43,7 +45,7 @@ def test_exact_search_finds_the_most_probable_titles(data, support, lm_of, title
     lm = lm_of("qwen2", 12)
     prompts = world.prompts(3, 6, 1, seed=data.draw(st.integers(0, 1000)))
     group_size = data.draw(st.integers(1, len(world.titles)))
-    found = exact_search(lm, world.torch_trie(), prompts, group_size, support=support)
+    found = exact_search(world.policy(lm, support), Prompts(prompts), group_size)
     scores = all_scores(lm, world, prompts, support)
     np.testing.assert_allclose(found.logprobs, best(scores, group_size), atol=1e-4)
     np.testing.assert_allclose(
@@ -59,7 +61,7 @@ def test_exact_search_on_two_hundred_titles(group_size, support, lm_of, many_tit
     """The set of the best is that of the scores of all titles."""
     lm = lm_of("qwen2", many_titles.vocab_size)
     prompts = many_titles.prompts(1, 13, 6, 9)
-    found = exact_search(lm, many_titles.torch_trie(), prompts, group_size, support=support)
+    found = exact_search(many_titles.policy(lm, support), Prompts(prompts), group_size)
     scores = all_scores(lm, many_titles, prompts, support)
     order = np.argsort(-scores, axis=1)[:, :group_size]
     assert np.sort(found.titles, axis=1).tolist() == np.sort(order, axis=1).tolist()
@@ -73,7 +75,10 @@ def test_a_capped_search_says_what_it_cannot_certify(max_reads, support, flat, m
     lm = flat
     prompts = many_titles.prompts(*range(1, 13))
     found = exact_search(
-        lm, many_titles.torch_trie(), prompts, 8, support=support, max_reads=max_reads
+        many_titles.policy(lm, support),
+        Prompts(prompts),
+        8,
+        max_reads=max_reads,
     )
     scores = all_scores(lm, many_titles, prompts, support)
     assert all(len(set(row)) == 8 for row in found.titles.tolist())
@@ -91,7 +96,7 @@ def test_radix_search_certifies_only_what_is_exact(support, flat, many_titles):
     """Where the beams left nothing better behind, the titles are the best there are."""
     lm = flat
     prompts = many_titles.prompts(*range(1, 25))
-    found = radix_search(lm, many_titles.torch_trie(), prompts, 6, support=support)
+    found = radix_search(many_titles.policy(lm, support), Prompts(prompts), 6)
     scores = all_scores(lm, many_titles, prompts, support)
     missed = (best(scores, 6) - found.logprobs).max(axis=1) > 1e-4
     assert not (missed & found.certified).any()
@@ -103,8 +108,8 @@ def test_radix_search_is_the_exact_search_that_keeps_no_reserve(lm_of, many_titl
     """Same titles as an exact search that may not go back."""
     lm = lm_of("qwen2", many_titles.vocab_size)
     prompts, trie = many_titles.prompts(1, 4, 9), many_titles.torch_trie()
-    radix = radix_search(lm, trie, prompts, 10)
-    capped = exact_search(lm, trie, prompts, 10, max_reads=0)
+    radix = radix_search(Policy(lm=lm, trie=trie), Prompts(prompts), 10)
+    capped = exact_search(Policy(lm=lm, trie=trie), Prompts(prompts), 10, max_reads=0)
     assert radix.titles.tolist() == capped.titles.tolist()
 
 
@@ -125,7 +130,7 @@ def test_a_forced_chain_is_one_forward_pass(support, lm_of, titles_of, monkeypat
     number = {}
     for search in (beam_search, radix_search, exact_search):
         reads.clear()
-        search(lm, world.torch_trie(), world.prompts(4, 6), 6, support=support)
+        search(world.policy(lm, support), Prompts(world.prompts(4, 6)), 6)
         number[search.__name__] = len(reads) - 1  # the first reads the prompts
     # Under "vocabulary" the last words and their ends are read as well.
     expected = 1 if support == "catalogue" else 2

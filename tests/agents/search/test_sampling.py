@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from agents.policy import Policy
 from agents.scoring import title_logprobs
 from agents.search import beam_search, exact_search, sample, sample_distinct, with_target
 from agents.search.sampling import distinct_first
 from rere_env import NO_TITLE
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 
 SUPPORTS = ("catalogue", "vocabulary")
 each_support = pytest.mark.parametrize("support", SUPPORTS)
@@ -39,11 +42,9 @@ def test_titles_are_drawn_as_often_as_they_are_probable(
     lm = lm_of("llama", few_titles.vocab_size)
     [prompt] = few_titles.prompts(4, seed=1)
     found = sample(
-        lm,
-        few_titles.torch_trie(),
-        [prompt],
+        few_titles.policy(lm, support),
+        Prompts([prompt]),
         DRAWS,
-        support=support,
         generator=generator(),
         temperature=temperature,
     )
@@ -60,10 +61,14 @@ def test_log_probabilities_are_the_policy_s_own(support, lm_of, many_titles):
     lm = lm_of("qwen2", many_titles.vocab_size)
     prompts = many_titles.prompts(3, 8, 5, 1)
     trie = many_titles.torch_trie()
-    found = sample(lm, trie, prompts, 30, support=support, generator=generator(), temperature=4.0)
-    scored = title_logprobs(
-        lm, many_titles.trie, many_titles.tokens, prompts, found.titles, support
+    found = sample(
+        Policy(lm=lm, trie=trie, support=support),
+        Prompts(prompts),
+        30,
+        generator=generator(),
+        temperature=4.0,
     )
+    scored = title_logprobs(many_titles.policy(lm, support), Prompts(prompts), found.titles)
     np.testing.assert_allclose(found.logprobs, scored.detach().numpy(), atol=1e-4)
     assert (np.diff(found.logprobs) <= 0).all()
 
@@ -76,8 +81,15 @@ def test_hidden_titles_are_never_drawn_and_the_rest_is_renormalised(
     [prompt] = few_titles.prompts(4, seed=1)
     hidden = [np.array([1, 5, 6, 6])]  # "red fox", and all that begins with "green"
     trie = few_titles.torch_trie()
-    found = sample(lm, trie, [prompt], DRAWS, hidden=hidden, generator=generator())
-    every_one = exact_search(lm, trie, [prompt], 7, hidden=hidden)
+    found = sample(
+        Policy(lm=lm, trie=trie),
+        Prompts([prompt], hidden=Hidden.from_lists(hidden)),
+        DRAWS,
+        generator=generator(),
+    )
+    every_one = exact_search(
+        Policy(lm=lm, trie=trie), Prompts([prompt], hidden=Hidden.from_lists(hidden)), 7
+    )
     left = every_one.titles[0, :4]
     assert sorted(left) == [0, 2, 3, 4]
     for title, logprob in zip(left, every_one.logprobs[0], strict=False):
@@ -94,7 +106,13 @@ def test_a_seed_repeats_the_draws(sampler, lm_of, many_titles):
     prompts, targets = many_titles.prompts(3, 8), np.array([0, 1])
     state = torch.get_rng_state()
     first, second, other = (
-        sampler(lm, trie, prompts, 8, targets=targets, generator=generator(seed), temperature=3.0)
+        sampler(
+            Policy(lm=lm, trie=trie),
+            Prompts(prompts, targets=targets),
+            8,
+            generator=generator(seed),
+            temperature=3.0,
+        )
         for seed in (0, 0, 1)
     )
     assert first.titles.tolist() == second.titles.tolist()
@@ -114,7 +132,7 @@ def test_shared_prefixes_are_read_once(lm_of, titles_of, monkeypatch):
         return extend(self, tokens, *args)
 
     monkeypatch.setattr(type(lm), "extend", counted)
-    sample(lm, world.torch_trie(), [[1, 2]], 1000, generator=generator())
+    sample(world.policy(lm), Prompts([[1, 2]]), 1000, generator=generator())
     assert widths[0] == 2
     assert sum(widths[1:]) <= len(["a", "b", "c", "g", "h"])
 
@@ -132,8 +150,12 @@ def test_distinct_sampling_draws_half_as_many_again(lm_of, few_titles, monkeypat
     """ceil(1.5 G) draws: of a sure target there are never more copies than G."""
     lm = lm_of("llama", few_titles.vocab_size)
     trie, prompts = few_titles.torch_trie(), few_titles.prompts(4, seed=1)
-    found = sample_distinct(lm, trie, prompts, 5, targets=np.array([2]), generator=generator())
-    drawn = sample(lm, trie, prompts, 8, generator=generator())  # the same draws, all of them
+    found = sample_distinct(
+        Policy(lm=lm, trie=trie), Prompts(prompts, targets=np.array([2])), 5, generator=generator()
+    )
+    drawn = sample(
+        Policy(lm=lm, trie=trie), Prompts(prompts), 8, generator=generator()
+    )  # the same draws, all of them
     counts = {title: int((drawn.titles == title).sum()) for title in set(drawn.titles[0])}
     target = min(counts.get(2, 0), 5)
     assert int((found.titles == 2).sum()) == target
@@ -146,16 +168,16 @@ def test_an_absent_target_takes_the_place_of_the_worst(support, lm_of, many_titl
     """With its own log-probability; the others stay, and so do groups that hold it already."""
     lm, trie = lm_of("qwen2", many_titles.vocab_size), many_titles.torch_trie()
     prompts = many_titles.prompts(3, 8, 5)
-    plain = beam_search(lm, trie, prompts, 6, support=support)
+    plain = beam_search(Policy(lm=lm, trie=trie, support=support), Prompts(prompts), 6)
     absent = next(title for title in range(200) if title not in plain.titles[:2])
     targets = np.array([absent, absent, plain.titles[2, 3]])
-    found = with_target(beam_search)(lm, trie, prompts, 6, support=support, targets=targets)
+    found = with_target(beam_search)(
+        Policy(lm=lm, trie=trie, support=support), Prompts(prompts, targets=targets), 6
+    )
     for row in (0, 1):
         assert set(found.titles[row]) == {*plain.titles[row, :5], absent}
     assert found.titles[2].tolist() == plain.titles[2].tolist()
-    scored = title_logprobs(
-        lm, many_titles.trie, many_titles.tokens, prompts, found.titles, support
-    )
+    scored = title_logprobs(many_titles.policy(lm, support), Prompts(prompts), found.titles)
     np.testing.assert_allclose(found.logprobs, scored.detach().numpy(), atol=1e-4)
     assert (np.diff(found.logprobs) <= 0).all()
 
@@ -165,8 +187,14 @@ def test_a_hidden_target_is_not_injected(lm_of, many_titles):
     lm, trie = lm_of("qwen2", many_titles.vocab_size), many_titles.torch_trie()
     prompts, hidden = many_titles.prompts(3, 8), [np.array([7]), np.array([8])]
     targets = np.array([7, 7])
-    plain = beam_search(lm, trie, prompts, 6, hidden=hidden)
-    found = with_target(beam_search)(lm, trie, prompts, 6, hidden=hidden, targets=targets)
+    plain = beam_search(
+        Policy(lm=lm, trie=trie), Prompts(prompts, hidden=Hidden.from_lists(hidden)), 6
+    )
+    found = with_target(beam_search)(
+        Policy(lm=lm, trie=trie),
+        Prompts(prompts, hidden=Hidden.from_lists(hidden), targets=targets),
+        6,
+    )
     assert found.titles[0].tolist() == plain.titles[0].tolist()
     assert 7 in found.titles[1]
 
@@ -175,9 +203,7 @@ def test_impossible_requests_are_refused(lm_of, few_titles):
     """Each message names the value."""
     lm, trie = lm_of("qwen2", few_titles.vocab_size), few_titles.torch_trie()
     with pytest.raises(ValueError, match=r"`temperature` \(=0\) must be positive"):
-        sample(lm, trie, [[1]], 4, temperature=0)
+        sample(Policy(lm=lm, trie=trie), Prompts([[1]]), 4, temperature=0)
     for sampler in (sample_distinct, with_target(beam_search)):
-        with pytest.raises(ValueError, match=r"`targets` \(=None\) must hold one title id"):
-            sampler(lm, trie, [[1]], 4)
-        with pytest.raises(ValueError, match="for each of the 1 prompts"):
-            sampler(lm, trie, [[1]], 4, targets=np.array([0, 1]))
+        with pytest.raises(ValueError, match=r"`prompts.targets` \(=None\) must hold one title id"):
+            sampler(Policy(lm=lm, trie=trie), Prompts([[1]]), 4)

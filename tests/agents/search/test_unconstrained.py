@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender
+from agents.policy import Policy
 from agents.scoring import title_logprobs
 from agents.search import find_search, sample_unconstrained, unconstrained_beam
 from rere_env import NO_TITLE, Task
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 
 ROWS, DRAWS = 250, 40
 """The draws of one prompt are spread over rows: what a step reads grows with the draws squared."""
@@ -58,9 +61,8 @@ def test_titles_are_drawn_as_often_as_the_whole_vocabulary_makes_them(temperatur
     """And what is left is illegal."""
     [prompt] = world.prompts(4)
     found = sample_unconstrained(
-        lm,
-        world.torch_trie(),
-        [prompt] * ROWS,
+        world.policy(lm, "vocabulary"),
+        Prompts([prompt] * ROWS),
         DRAWS,
         generator=generator(),
         temperature=temperature,
@@ -79,8 +81,13 @@ def test_the_illegal_rate_is_what_the_titles_leave(seed, length, lm, world):
     """1 - the sum of all titles' probabilities under the vocabulary."""
     [prompt] = world.prompts(length, seed=seed)
     trie, titles = world.torch_trie(), np.arange(len(world.titles))[None]
-    logprobs = title_logprobs(lm, world.trie, world.tokens, [prompt], titles, "vocabulary")
-    found = sample_unconstrained(lm, trie, [prompt] * 50, 40, generator=generator(seed))
+    logprobs = title_logprobs(world.policy(lm, "vocabulary"), Prompts([prompt]), titles)
+    found = sample_unconstrained(
+        Policy(lm=lm, trie=trie, support="vocabulary"),
+        Prompts([prompt] * 50),
+        40,
+        generator=generator(seed),
+    )
     assert_drawn(found.num_illegal.sum(), 1 - float(logprobs.detach().exp().sum()), 2000)
 
 
@@ -88,11 +95,15 @@ def test_draws_come_with_the_policy_s_log_probabilities_and_illegal_ones_last(lm
     """Sorted, whatever the temperature; an illegal draw is empty, at the end."""
     prompts = world.prompts(3, 8, 1)
     found = sample_unconstrained(
-        lm, world.torch_trie(), prompts, 40, generator=generator(), temperature=1.5
+        world.policy(lm, "vocabulary"),
+        Prompts(prompts),
+        40,
+        generator=generator(),
+        temperature=1.5,
     )
     is_title = found.titles != NO_TITLE
     assert 0 < is_title.sum() < 120
-    scored = title_logprobs(lm, world.trie, world.tokens, prompts, found.titles, "vocabulary")
+    scored = title_logprobs(world.policy(lm, "vocabulary"), Prompts(prompts), found.titles)
     np.testing.assert_allclose(
         found.logprobs[is_title], scored.detach().numpy()[is_title], atol=1e-4
     )
@@ -106,7 +117,10 @@ def test_a_hidden_title_is_illegal(lm, world):
     [prompt] = world.prompts(4)
     hidden = np.arange(0, len(world.titles), 2)
     found = sample_unconstrained(
-        lm, world.torch_trie(), [prompt] * 100, 40, hidden=[hidden] * 100, generator=generator()
+        world.policy(lm, "vocabulary"),
+        Prompts([prompt] * 100, hidden=Hidden.from_lists([hidden] * 100)),
+        40,
+        generator=generator(),
     )
     assert not np.isin(found.titles, hidden).any()
     shown = range(1, len(world.titles), 2)
@@ -142,7 +156,11 @@ def test_beams_are_those_of_generate_without_a_constraint(family, num_beams, lm_
     """The same titles at the same ranks with the same scores; illegal beams where it has them."""
     lm = lm_of(family, many_titles.vocab_size)
     prompts = many_titles.prompts(3, 9, 1, 6, 4, 7, seed=3)
-    found = unconstrained_beam(lm, many_titles.torch_trie(), prompts, num_beams)
+    found = unconstrained_beam(
+        many_titles.policy(lm, "vocabulary"),
+        Prompts(prompts),
+        num_beams,
+    )
     num_titles = 0
     for row, prompt in enumerate(prompts):
         titles, scores = hugging_face(lm.model, many_titles, prompt, num_beams)
@@ -159,9 +177,13 @@ def test_hidden_titles_leave_holes_in_the_beams(lm_of, many_titles):
     """The beams are the same; those that end in a hidden title are illegal."""
     lm, trie = lm_of("qwen2", many_titles.vocab_size), many_titles.torch_trie()
     prompts = many_titles.prompts(3, 9, 5, seed=3)
-    free = unconstrained_beam(lm, trie, prompts, 8)
+    free = unconstrained_beam(Policy(lm=lm, trie=trie, support="vocabulary"), Prompts(prompts), 8)
     hidden = [titles[titles != NO_TITLE][:1] for titles in free.titles]
-    found = unconstrained_beam(lm, trie, prompts, 8, hidden=hidden)
+    found = unconstrained_beam(
+        Policy(lm=lm, trie=trie, support="vocabulary"),
+        Prompts(prompts, hidden=Hidden.from_lists(hidden)),
+        8,
+    )
     expected = free.titles.copy()
     for row, titles in enumerate(hidden):
         expected[row, np.isin(expected[row], titles)] = NO_TITLE
@@ -173,9 +195,9 @@ def test_only_the_whole_vocabulary_has_illegal_sequences(method, lm_of, few_titl
     """Under the catalogue's support there is nothing to measure."""
     lm = lm_of("llama", few_titles.vocab_size)
     with pytest.raises(ValueError, match=r"`support` \(='catalogue'\) must be 'vocabulary'"):
-        method(lm, few_titles.torch_trie(), [[1]], 2, support="catalogue")
+        method(few_titles.policy(lm), Prompts([[1]]), 2)
     with pytest.raises(ValueError, match="prompts"):
-        method(lm, few_titles.torch_trie(), [], 2)
+        method(few_titles.policy(lm, "vocabulary"), Prompts([]), 2)
 
 
 def test_a_recommender_shows_illegal_beams_at_their_ranks(successor, lm_of):
@@ -184,7 +206,6 @@ def test_a_recommender_shows_illegal_beams_at_their_ranks(successor, lm_of):
     lm = lm_of("qwen2", task.tokenizer.vocab_size)
     examples = task.split("test")
     recommender = LMRecommender(task, lm, beam=6, support="vocabulary", search="unconstrained")
-    prompts = [task.prompt(example.history) for example in examples]
-    found = find_search("unconstrained")(lm, recommender._trie, prompts, 6)
+    found = find_search("unconstrained")(recommender.policy, task.prompts(examples), 6)
     assert recommender.recommend(examples, 6).tolist() == found.titles.tolist()
     assert (found.titles == NO_TITLE).any()

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from agents.trees.groups import group_sizes, longest_kept, num_kept, plan_groups
 from rere_env import NO_TITLE
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 
 SUPPORTS = ("catalogue", "vocabulary")
 # Two prompts, a group of three titles each (or none) of the seven, and what each may not be shown.
@@ -39,7 +41,13 @@ def test_the_plan_is_that_of_the_titles_one_by_one(few_titles, support, groups, 
     titles = np.array(groups)
     hidden = [[t for t in hidden[row] if t not in groups[row]] for row in range(2)]
     prompts = [[9, 8, 7], [9]]
-    plan = plan_groups(few_titles.trie, few_titles.tokens, prompts, titles, support, hidden)
+    plan = plan_groups(
+        few_titles.trie,
+        few_titles.tokens,
+        Prompts(prompts, hidden=Hidden.from_lists(hidden)),
+        titles,
+        support,
+    )
     width = plan.trees.tokens.shape[1]
     scored = list(zip(plan.owner.tolist(), plan.token.tolist(), strict=True))
     for row, prompt in enumerate(prompts):
@@ -64,13 +72,15 @@ def test_the_plan_is_that_of_the_titles_one_by_one(few_titles, support, groups, 
         assert [len(node) - 1 for node in nodes] == plan.trees.positions[row, : len(nodes)].tolist()
     assert plan.owner.tolist() == sorted(plan.owner.tolist())
     assert len(set(plan.slots.tolist())) == len(plan.slots) == len(plan.nodes)
-    sizes = group_sizes(few_titles.trie, prompts, titles, support, hidden)
+    sizes = group_sizes(
+        few_titles.trie, Prompts(prompts, hidden=Hidden.from_lists(hidden)), titles, support
+    )
     assert sizes.tolist() == plan.trees.sizes.tolist()
 
 
 def test_catalogue_support_keeps_what_decides_and_reads_no_further(few_titles):
     """Here "blue sky at night" is decided by its first word; "red fox runs" by all but its EOS."""
-    plan = plan_groups(few_titles.trie, few_titles.tokens, [[9, 9]], np.array([[4, 2]]))
+    plan = plan_groups(few_titles.trie, few_titles.tokens, Prompts([[9, 9]]), np.array([[4, 2]]))
     assert plan.mask.sum(axis=-1).tolist() == [[1, 3]]
     # The prompt, "red" and "fox": the last deciding word is predicted and never read.
     assert plan.trees.sizes.tolist() == [4]
@@ -84,7 +94,7 @@ def test_an_empty_slot_keeps_no_token(support, many_titles):
     titles = np.random.default_rng(1).integers(0, 200, (3, 5))
     titles[0, 1] = NO_TITLE
     plan = plan_groups(
-        many_titles.trie, many_titles.tokens, many_titles.prompts(2, 9, 5), titles, support
+        many_titles.trie, many_titles.tokens, Prompts(many_titles.prompts(2, 9, 5)), titles, support
     )
     assert not plan.mask[0, 1].any()
     if support == "vocabulary":
@@ -96,7 +106,10 @@ def test_a_title_shown_alone_decides_nothing(few_titles):
     """Where all others are hidden there is no choice left, not even at the root."""
     others = np.array([0, 1, 2, 3, 5, 6])
     plan = plan_groups(
-        few_titles.trie, few_titles.tokens, [[9, 9]], np.array([[4]]), hidden=[others]
+        few_titles.trie,
+        few_titles.tokens,
+        Prompts([[9, 9]], hidden=Hidden.from_lists([others])),
+        np.array([[4]]),
     )
     assert not plan.mask.any()
     assert plan.trees.sizes.tolist() == [2]
@@ -108,17 +121,19 @@ def test_a_hidden_candidate_is_refused(few_titles):
         plan_groups(
             few_titles.trie,
             few_titles.tokens,
-            [[9]],
+            Prompts([[9]], hidden=Hidden.from_lists([np.array([2, 2, 5])])),
             np.array([[4, 2]]),
-            hidden=[np.array([2, 2, 5])],
         )
 
 
 def test_every_prompt_has_its_own_hidden_titles(few_titles):
     """One array for two prompts is a mistake."""
-    with pytest.raises(ValueError, match=r"`hidden` \(of 1\) needs one array .* 2 prompts"):
+    with pytest.raises(ValueError, match=r"`hidden` \(of 1\) needs the title ids of each of the 2"):
         plan_groups(
-            few_titles.trie, few_titles.tokens, [[9], [8]], np.array([[4], [4]]), hidden=[[1]]
+            few_titles.trie,
+            few_titles.tokens,
+            Prompts([[9], [8]], hidden=Hidden.from_lists([[1]])),
+            np.array([[4], [4]]),
         )
 
 
@@ -127,7 +142,7 @@ def test_num_kept_counts_what_a_plan_keeps(animal_task):
     titles = np.array([[0, 3, NO_TITLE], [2, 1, 0]])
     for support in ("catalogue", "vocabulary"):
         plan = plan_groups(
-            animal_task.trie, animal_task.title_tokens, [[1], [1, 2]], titles, support
+            animal_task.trie, animal_task.title_tokens, Prompts([[1], [1, 2]]), titles, support
         )
         np.testing.assert_array_equal(
             num_kept(animal_task.trie, titles, support), plan.mask.sum(axis=2)

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.trees import Shown
+from agents.trees import TorchShown
+from rere_env.filters import Hidden
+from rere_env.prompts import Prompts
 
 
 def test_edges_are_the_children_of_the_numpy_trie(many_titles):
@@ -77,7 +79,10 @@ def test_shown_titles_are_counted_below_every_node(data, many_titles):
     trie = many_titles.trie
     titles = st.lists(st.integers(0, 199), max_size=30)
     hidden = data.draw(st.lists(titles, min_size=3, max_size=3))
-    shown = Shown(many_titles.torch_trie(), 3, [np.array(row, np.int64) for row in hidden])
+    shown = TorchShown(
+        many_titles.torch_trie(),
+        Prompts([[1]] * 3, hidden=Hidden.from_lists([np.array(row, np.int64) for row in hidden])),
+    )
     nodes = np.arange(trie.num_nodes)
     for row in range(3):
         rows = torch.full((trie.num_nodes,), row)
@@ -95,8 +100,8 @@ def test_shown_titles_are_counted_below_every_node(data, many_titles):
 def test_nothing_hidden_shows_everything(few_titles):
     """None, or an empty set for each prompt."""
     trie = few_titles.torch_trie()
-    for hidden in (None, [np.zeros(0, np.int64)] * 2):
-        shown = Shown(trie, 2, hidden)
+    for hidden in (None, Hidden.from_lists([[], []])):
+        shown = TorchShown(trie, Prompts([[1]] * 2, hidden=hidden))
         assert not shown.hides
         assert shown.titles().all()
         assert shown.num_titles(torch.tensor(1), torch.tensor(0)) == 7
@@ -105,7 +110,9 @@ def test_nothing_hidden_shows_everything(few_titles):
 def test_impossible_hidden_sets_are_refused(few_titles):
     """One set a prompt, of title ids that exist."""
     trie = few_titles.torch_trie()
-    with pytest.raises(ValueError, match="holds 1 arrays for 2 prompts"):
-        Shown(trie, 2, [np.array([0])])
-    with pytest.raises(ValueError, match=r"`hidden\[1\]` holds title ids 7\.\.7"):
-        Shown(trie, 2, [np.array([0]), np.array([7])])
+    with pytest.raises(ValueError, match=r"`hidden` \(of 1\) needs the title ids of each of the 2"):
+        Prompts([[1]] * 2, hidden=Hidden.from_lists([[0]]))
+    with pytest.raises(ValueError, match=r"`hidden` names title 7 for prompt 1"):
+        TorchShown(trie, Prompts([[1]] * 2, hidden=Hidden.from_lists([[0], [7]])))
+    with pytest.raises(ValueError, match="title ids, from 0"):
+        Hidden.from_lists([[0], [-1]])

@@ -175,3 +175,14 @@ def test_a_trie_needs_a_title():
     """An empty catalogue is an error."""
     with pytest.raises(ValueError, match="at least one title"):
         Trie.from_sequences(np.array([0]), np.array([], np.int64), 3)
+
+
+@given(sequences_strategy)
+def test_depth_and_preorder_are_those_of_a_walk(sequences):
+    """A walk that takes children in token order meets the nodes in pre-order."""
+    trie, slow = build(sequences), DictTrie(sequences)
+    walk = sorted(slow.next)  # a tuple sorts before those that begin with it
+    nodes = np.array([node_of(trie, prefix) for prefix in walk])
+    assert trie.depth(nodes).tolist() == [len(prefix) for prefix in walk]
+    assert nodes[np.argsort(trie.preorder(nodes))].tolist() == nodes.tolist()
+    assert trie.preorder(nodes).max() < trie.num_titles * trie.num_nodes

@@ -187,7 +187,7 @@ def test_rollouts_are_the_beams_of_our_search(exclude, task, backbone, accelerat
     backbone.model.eval()
     examples = task.split("train").take(np.arange(3))
     recommender = LMRecommender(
-        task, LanguageModel(backbone.model), beam=G, support="vocabulary", search="parity"
+        task, LanguageModel(backbone.model), beam=G, support="vocabulary", search="beam"
     )
     found = recommender.search(examples, G)
     ids = [

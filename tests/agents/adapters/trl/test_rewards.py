@@ -8,7 +8,7 @@ import pytest
 from agents.adapters.trl.rewards import from_trl_reward
 from agents.policy import load_backbone
 from rere_env import NO_TITLE
-from rere_env.rewards import reward_terms
+from rere_env.rewards import pay
 
 
 def length(prompts, completions, **kwargs):
@@ -52,7 +52,7 @@ def test_it_is_a_reward_like_any_other(animal_task):
     """It is logged by its name, and pickled with the environments that hold it."""
     reward = from_trl_reward(length, animal_task)
     batch = animal_task.split("train").take(np.array([0]))
-    values, terms = reward_terms(reward, np.array([[0, 3]]), batch)
+    values, terms = pay(reward, np.array([[0, 3]]), batch)
     assert list(terms) == ["length"]
     assert values.tolist() == [[7.0, 4.0]]
     again = pickle.loads(pickle.dumps(from_trl_reward(length, animal_task, name="short")))

@@ -22,8 +22,10 @@ from agents.bench.engine.released import ReleasedMask, nested_dicts, prefix_tabl
 from agents.bench.engine.scores import UserScores
 from agents.bench.engine.world import Setting, World, make_task, make_world
 from agents.cli import main
+from agents.policy import Policy
 from agents.scoring import score_catalogue
 from agents.search import beam_search, exact_search, radix_search, sample
+from rere_env.prompts import Prompts
 
 TINY = Setting(
     num_users=3,
@@ -84,7 +86,11 @@ def test_the_score_of_a_title_is_the_sum_along_its_path():
 @pytest.mark.parametrize("method", [beam_search, radix_search, exact_search, sample])
 def test_every_search_walks_by_the_synthetic_scores(small_world, method, support):
     """Log-probabilities are those of the table, for prompts that share a row of the cache."""
-    found = method(small_world.lm, small_world.trie, small_world.prompts, 5, support=support)
+    found = method(
+        Policy(lm=small_world.lm, trie=small_world.trie, support=support),
+        Prompts(small_world.prompts),
+        5,
+    )
     expected = np.take_along_axis(small_world.scores.titles(), found.titles, 1)
     np.testing.assert_allclose(found.logprobs, expected, atol=1e-4)
 
@@ -92,7 +98,10 @@ def test_every_search_walks_by_the_synthetic_scores(small_world, method, support
 def test_the_whole_catalogue_is_scored_by_the_synthetic_scores(small_world):
     """For some of the users, in any order."""
     rows = np.array([2, 0])
-    scores = score_catalogue(small_world.lm, small_world.task, small_world.examples.take(rows))
+    scores = score_catalogue(
+        Policy.of(small_world.lm, small_world.task),
+        small_world.task.prompts(small_world.examples.take(rows)),
+    )
     np.testing.assert_allclose(scores, small_world.scores.titles()[rows], atol=1e-4)
 
 
