@@ -25,8 +25,6 @@ ADVANTAGES: Mapping[AdvantageName, Advantage] = MappingProxyType(
     }
 )
 
-DEFAULT_SYNC = ReReConfig().reference_sync_steps
-
 
 def choose(config: TrainConfig, group_size: int) -> ReReConfig:
     """Return the algorithm's choices with those of the flags in their place.
@@ -58,9 +56,6 @@ def choose(config: TrainConfig, group_size: int) -> ReReConfig:
         "repair_weight": config.repair_weight,
         "kl_groups": config.kl_groups,
     }
-    if config.peft == "lora" and chosen.reference_sync_steps == DEFAULT_SYNC:
-        # An adapter's reference, the policy with it switched off, stays what it is.
-        chosen = replace(chosen, reference_sync_steps=None)
     return replace(
         chosen,
         group_size=group_size,

@@ -5,6 +5,7 @@ import pytest
 from agents.advantages import leave_one_out
 from agents.algorithms import gspo, rere
 from agents.experiment.flags import ADVANTAGES, choose
+from agents.rere.config import ReReConfig
 from agents.runs.config import TrainConfig
 from agents.search import radix_search
 
@@ -41,9 +42,16 @@ def test_zero_is_a_choice():
     assert choose(TrainConfig(algorithm="dapo", max_refills=0), 4).max_refills == 0
 
 
-def test_an_adapters_reference_stays():
-    """Under LoRA nothing can be synced."""
-    assert choose(TrainConfig(peft="lora"), 4).reference_sync_steps is None
+def eager():
+    """Return choices that ask for the default's number of steps in words."""
+    return ReReConfig(reference_sync_steps=512)
+
+
+def test_an_adapter_changes_no_choice():
+    """What asks for 512 under LoRA gets the agent's error, what asks for nothing is `auto`."""
+    assert choose(TrainConfig(peft="lora"), 4).reference_sync_steps == "auto"
+    asks = f"{__name__}:eager"
+    assert choose(TrainConfig(peft="lora", algorithm=asks), 4).reference_sync_steps == 512
 
 
 def test_a_kl_where_there_is_none_is_refused():
