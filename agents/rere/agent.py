@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.language_model import LanguageModel
 from agents.policy import Policy
-from agents.policy.device import TokenBudget
+from agents.policy.device import PassLimit
 from agents.policy.lora import has_lora
 from agents.rere.config import ReReConfig
 from agents.rere.gradients import GroupGradients
@@ -71,8 +71,8 @@ class ReReAgent:
         self.reference = reference if reference is None else reference.requires_grad_(False).eval()
         self.config = config
         self.accelerator = accelerator
-        self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
-        self.rollout_budget = TokenBudget(config.max_rollout_tokens, accelerator.num_processes)
+        self.budget = PassLimit(config.max_tokens, accelerator.num_processes)
+        self.rollout_budget = PassLimit(config.max_rollout_tokens, accelerator.num_processes)
         self._seed = seed
         self._generator = torch.Generator(accelerator.device)
 

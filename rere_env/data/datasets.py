@@ -13,7 +13,7 @@ import numpy as np
 
 from rere_env.catalogue import Catalogue, DuplicatePolicy
 from rere_env.data.records import write_items, write_split
-from rere_env.data.sources import Filters, Prefer, Source, SplitProtocol, read_source
+from rere_env.data.sources import Prefer, Selection, Source, SplitProtocol, read_source
 from rere_env.types import Batch, IntArray, Probabilistic
 
 __all__ = [
@@ -134,7 +134,7 @@ def build_dataset(
         protocol=protocol,
         duplicates=duplicates,
         prefer=prefer,
-        filters=Filters(min_interactions=min_interactions, max_title_words=max_title_words),
+        selection=Selection(min_interactions=min_interactions, max_title_words=max_title_words),
     )
     _check_keys(made.catalogue)
     report = dataset_of(destination.name, made, history_length).report

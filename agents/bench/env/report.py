@@ -23,7 +23,7 @@ from agents.bench.env.steps import (
     replay,
     step_rates,
 )
-from agents.bench.env.worlds import WIDE, catalogue_task, items_task
+from agents.bench.env.tasks import WIDE, catalogue_task, items_task
 from agents.bench.timing import machine
 from rere_env.envs import ReReVectorEnv
 from rere_env.task import Task, load_task

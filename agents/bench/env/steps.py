@@ -16,7 +16,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
 from agents.bench.env.peers import DictTrieEnv, dict_trie
-from agents.bench.env.worlds import widened
+from agents.bench.env.tasks import widened
 from agents.bench.timing import interleave, ratio
 from rere_env.envs import ReReVectorEnv
 from rere_env.ragged import owners

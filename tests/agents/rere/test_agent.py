@@ -20,7 +20,7 @@ from agents.runs.numbers import StageSettings
 from agents.scoring import score_groups
 from agents.search import beam_search, sample_distinct, with_target
 from agents.training.learners import ReReLearner
-from rere_env import NO_TITLE, ReReEnv
+from rere_env import NO_TITLE, ReReEnv, ReReVectorEnv, rere
 from rere_env.prompts import Prompts
 from rere_env.types import Batch
 
@@ -402,3 +402,36 @@ def test_impossible_choices_are_refused():
         ReReConfig(group_size=1)
     with pytest.raises(ValueError, match=r"`reference_mix` \(=0\)"):
         replace(ReReConfig(), reference_mix=0)
+
+
+class Counted:
+    """A reward that counts its calls."""
+
+    def __init__(self):
+        """None so far."""
+        self.calls = 0
+
+    def __call__(self, titles, batch):
+        """Hit and rank."""
+        self.calls += 1
+        return rere(titles, batch)
+
+
+def test_a_reward_is_called_once_a_step(animal_task, agent_of):
+    """By the agent for all its groups, whatever is logged; by the environment for all that end."""
+    reward = Counted()
+    agent = agent_of(task=animal_task.with_reward(reward), group_size=4, inner_steps=2)
+    for step in range(3):
+        agent.update(animal_task.split("train"), sgd(agent), step)
+        assert reward.calls == step + 1
+
+    reward = Counted()
+    envs = ReReVectorEnv(
+        4, animal_task.with_reward(reward), slate_size=1, mask="lazy", autoreset_mode="Disabled"
+    )
+    envs.reset(seed=0)
+    moves = [animal_task.title_tokens[0]] * 4  # all rows write the same title, and end together
+    for tokens in np.array(moves).T:
+        assert reward.calls == 0
+        envs.step(tokens)
+    assert reward.calls == 1

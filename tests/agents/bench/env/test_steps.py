@@ -5,7 +5,7 @@ import pytest
 
 from agents.bench.env import steps as bench
 from agents.bench.env.report import markdown
-from agents.bench.env.worlds import WIDE, catalogue_task, widened
+from agents.bench.env.tasks import WIDE, catalogue_task, widened
 from rere_env import ReReVectorEnv
 
 NAMES = {
