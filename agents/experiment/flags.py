@@ -5,29 +5,16 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from agents import advantages
+from agents.advantages import find_advantage
 from agents.registry import Kind, find_algorithm
 from agents.rere.config import ReReConfig
 from agents.runs.config import TrainConfig
 from agents.search import find_sampler
-from agents.types import Advantage
 
-__all__ = ["ADVANTAGES", "CHOICES", "NOT_FLAGS", "check_flags", "choose"]
-
-ADVANTAGES: Mapping[str, Advantage] = MappingProxyType(
-    {
-        "group_normalized": advantages.group_normalized,
-        "group_centered": advantages.group_centered,
-        "leave_one_out": advantages.leave_one_out,
-        "batch_centered": advantages.batch_centered,
-        "raw": advantages.raw,
-        "windowed": advantages.windowed(),
-    }
-)
-
+__all__ = ["CHOICES", "NOT_FLAGS", "check_flags", "choose"]
 
 NAMED: Mapping[str, Callable[[str], object]] = MappingProxyType(
-    {"sampler": find_sampler, "advantage": lambda name: ADVANTAGES[name]}
+    {"sampler": find_sampler, "advantage": find_advantage}
 )
 """Choices that a flag names, and what finds the function of a name."""
 

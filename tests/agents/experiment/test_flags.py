@@ -4,9 +4,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from agents.advantages import leave_one_out
+from agents.advantages import ADVANTAGES, leave_one_out
 from agents.algorithms import gspo, rere
-from agents.experiment.flags import ADVANTAGES, CHOICES, NOT_FLAGS, check_flags, choose
+from agents.experiment.flags import CHOICES, NOT_FLAGS, check_flags, choose
 from agents.rere.config import ReReConfig
 from agents.runs.config import TrainConfig
 from agents.search import radix_search
