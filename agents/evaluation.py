@@ -13,12 +13,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rere_env import metrics
+from rere_env import confidence, metrics
+from rere_env.confidence import NUM_RESAMPLES, Difference
 from rere_env.metrics import Metric
 from rere_env.task import Task
-from rere_env.types import Batch, FloatArray, Recommender
+from rere_env.types import Batch, FloatArray, IntArray, Recommender
 
-__all__ = ["KS", "Evaluation", "Metric", "Probabilities", "compare", "evaluate"]
+__all__ = ["KS", "Difference", "Evaluation", "Metric", "Probabilities", "compare", "evaluate"]
 
 KS = (1, 3, 5, 10, 20, 50)
 """The ranks at which metrics are taken by default."""
@@ -44,8 +45,10 @@ class Evaluation:
         titles: [B, max k] the lists as they came.
         ranks: [B] rank of the target, 0 = not in the list.
         target_title: [B] title ids of the targets.
+        user: [B] whose row each is: what intervals resample.
         seconds: Wall time of the recommender alone.
         hidden_targets: Targets that the task's filter hides: misses, whoever is asked.
+        num_resamples: Draws behind the intervals; 0: there are none.
     """
 
     metrics: Mapping[str, Metric]
@@ -55,11 +58,21 @@ class Evaluation:
     titles: NDArray[np.int64]
     ranks: NDArray[np.int64]
     target_title: NDArray[np.int64]
+    user: NDArray[np.int64]
     seconds: float
     hidden_targets: int = 0
+    num_resamples: int = 0
+
+    @property
+    def num_users(self) -> int:
+        """Count the users whose rows were scored."""
+        return confidence.count_users(self.user)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `result.json` holds of it: numbers, and {value, low, high} by metric."""
+        """Return what `result.json` holds of it: numbers, and {value, low, high} by metric.
+
+        `interval` says what low and high are; None where there are none.
+        """
         measured = {
             name: {"value": m.value, "low": m.low, "high": m.high}
             for name, m in self.metrics.items()
@@ -68,6 +81,10 @@ class Evaluation:
             "illegal_rate": self.illegal_rate,
             "duplicate_rate": self.duplicate_rate,
             "num_examples": len(self.ranks),
+            "num_users": self.num_users,
+            "interval": (
+                confidence.about_intervals(self.num_resamples) if self.num_resamples else None
+            ),
             "hidden_targets": self.hidden_targets,
             "seconds": self.seconds,
         }
@@ -83,7 +100,7 @@ def evaluate(
     exact: bool = False,
     batch_size: int = 512,
     seed: int = 0,
-    num_resamples: int = 1000,
+    num_resamples: int = NUM_RESAMPLES,
     progress: bool = True,
 ) -> Evaluation:
     """Score the lists of a recommender.
@@ -98,7 +115,7 @@ def evaluate(
             with; it must have `exact()`, as a language model does.
         batch_size: Examples handed over at a time; it does not change the result.
         seed: Of the bootstrap.
-        num_resamples: Of the bootstrap; 0: no intervals.
+        num_resamples: Of the bootstrap over users; 0: no intervals, as of a single user.
         progress: Show a progress bar.
 
     Raises:
@@ -126,19 +143,22 @@ def evaluate(
         scored = np.where(hidden.marks(titles, num_titles), HIDDEN, titles)
         num_shown = num_titles - np.diff(hidden.indptr)
     ranks = metrics.target_ranks(scored, examples.target_title)
+    draws = num_resamples if confidence.count_users(examples.user) > 1 else 0
     rows = _rows(scored, ranks, task, examples, ks)
     if probabilities is not None:
         rows |= _expected_rows(scored, batches, probabilities, ks)
     return Evaluation(
-        metrics=_means(rows, seed, num_resamples) | _breadth(scored, num_titles, ks),
+        metrics=_means(rows, examples.user, seed, draws) | _breadth(scored, num_titles, ks),
         rows=rows,
         illegal_rate=metrics.illegal_rate(scored, num_titles, num_shown),
         duplicate_rate=metrics.duplicate_rate(titles),
         titles=titles,
         ranks=ranks,
         target_title=examples.target_title.astype(np.int64),
+        user=examples.user.astype(np.int64),
         seconds=seconds,
         hidden_targets=int(task.hides_target(examples).sum()),
+        num_resamples=draws,
     )
 
 
@@ -148,14 +168,17 @@ def compare(
     metric: str = "ndcg@10",
     *,
     seed: int = 0,
-    num_resamples: int = 1000,
-) -> Metric:
-    """Return the difference a - b of a metric with its paired bootstrap interval.
+    num_resamples: int = NUM_RESAMPLES,
+) -> Difference:
+    """Return the difference a - b of a metric with the interval of a paired bootstrap over users.
+
+    Its p-value knows of no other comparison: of several, correct them by
+    `rere_env.confidence.holm`. Rows of a single user have neither.
 
     Raises:
         ValueError: The two were not evaluated on the same examples, or lack the metric.
     """
-    if not np.array_equal(a.target_title, b.target_title):
+    if not (np.array_equal(a.target_title, b.target_title) and np.array_equal(a.user, b.user)):
         raise ValueError("a paired comparison needs two evaluations of the same examples.")
     for name, side in (("a", a), ("b", b)):
         if metric not in side.rows:
@@ -163,8 +186,8 @@ def compare(
                 f"`metric` (={metric!r}) has no values by row in `{name}`; "
                 f"choose one of {sorted(side.rows)}."
             )
-    return metrics.paired_bootstrap(
-        a.rows[metric], b.rows[metric], np.random.default_rng(seed), num_resamples
+    return confidence.paired_bootstrap(
+        a.rows[metric], b.rows[metric], a.user, np.random.default_rng(seed), num_resamples
     )
 
 
@@ -241,14 +264,16 @@ def _expected_rows(
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def _means(rows: Mapping[str, FloatArray], seed: int, num_resamples: int) -> dict[str, Metric]:
+def _means(
+    rows: Mapping[str, FloatArray], user: IntArray, seed: int, num_resamples: int
+) -> dict[str, Metric]:
     """Return every mean with its interval; all metrics share their resamples."""
     if num_resamples == 0:
         return {name: Metric(value=float(values.mean())) for name, values in rows.items()}
-    means = metrics.bootstrap_means(
-        np.stack(list(rows.values()), axis=1), np.random.default_rng(seed), num_resamples
+    means = confidence.bootstrap_means(
+        np.stack(list(rows.values()), axis=1), user, np.random.default_rng(seed), num_resamples
     )
-    low, high = metrics.percentiles(means, 0.95)
+    low, high = confidence.percentiles(means, confidence.LEVEL)
     value = np.array([values.mean() for values in rows.values()])
     low, high = np.minimum(low, value), np.maximum(high, value)  # equal rows: rounding may differ
     return {
@@ -258,7 +283,7 @@ def _means(rows: Mapping[str, FloatArray], seed: int, num_resamples: int) -> dic
 
 
 def _breadth(titles: NDArray[np.int64], num_titles: int, ks: Sequence[int]) -> dict[str, Metric]:
-    """Return coverage: a count over all rows, so resampled rows would only understate it."""
+    """Return coverage: a count over all rows, so resampled users would only understate it."""
     breadth = {}
     for k in ks:
         distinct = metrics.distinct_titles(titles, k, num_titles)

@@ -25,7 +25,7 @@ from agents.baselines import Popularity
 from agents.budget import Budget
 from agents.env_recommender import EnvRecommender
 from agents.evaluation import evaluate
-from agents.reporting.tables import evaluation_table
+from agents.reporting import evaluation_table
 from rere_env import ReReVectorEnv, Task
 from rere_env.worlds import WORLDS
 

@@ -12,8 +12,7 @@ import tempfile
 
 from trl import GRPOConfig, GRPOTrainer
 
-from agents.adapters.trl.agents import prompt_dataset, rollout_function
-from agents.adapters.trl.rows import reward_function
+from agents.adapters.trl import prompt_dataset, reward_function, rollout_function
 from agents.evaluation import evaluate
 from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender

@@ -22,7 +22,7 @@ from agents.budget import Budget
 from agents.env_recommender import EnvRecommender
 from agents.evaluation import evaluate
 from agents.registry import register_algorithm
-from agents.reporting.tables import evaluation_table
+from agents.reporting import evaluation_table
 from rere_env import ReReVectorEnv, Task
 from rere_env.worlds import WORLDS
 

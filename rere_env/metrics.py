@@ -3,8 +3,8 @@
 A list is a row of title ids `[B, K]`, best first. Ranks count from 1; rank 0 means "not in the
 list". An empty or illegal slot never hits, but it keeps its place: nothing moves up.
 
-The per-row functions (`hits`, `discounted_gains`, ...) feed the bootstrap; the others are their
-means over the rows.
+The per-row functions (`hits`, `discounted_gains`, ...) feed the bootstrap of
+`rere_env.confidence`; the others are their means over the rows.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,6 @@ from rere_env.types import NO_TITLE, BoolArray, FloatArray, IntArray
 
 __all__ = [
     "Metric",
-    "bootstrap_interval",
-    "bootstrap_means",
     "coverage",
     "discounted_gains",
     "distinct_titles",
@@ -32,13 +30,9 @@ __all__ = [
     "item_hits",
     "mrr",
     "ndcg",
-    "paired_bootstrap",
-    "percentiles",
     "reciprocal_ranks",
     "target_ranks",
 ]
-
-MAX_DRAWS = 2_000_000  # row indices drawn at a time by the bootstrap: 16 MB, and their counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,69 +186,6 @@ def item_discounted_gains(
 ) -> NDArray[np.float64]:
     """Return the expected NDCG@k [B] of the target item; arguments as for `item_hits`."""
     return _mean_over_items(_discounts(k), titles, target, items_per_title)
-
-
-def bootstrap_means(
-    values: FloatArray, rng: np.random.Generator, num_resamples: int = 1000
-) -> NDArray[np.float64]:
-    """Return the means [R] or [R, M] of `values` [B] or [B, M] over rows drawn with replacement.
-
-    The M columns share their draws. Memory stays bounded, whatever B.
-    """
-    num_rows = len(values)
-    if num_rows == 0 or num_resamples < 1:
-        raise ValueError(
-            f"the bootstrap needs at least one row and one resample; got {num_rows} rows and "
-            f"`num_resamples` (={num_resamples})."
-        )
-    means = np.empty((num_resamples, *values.shape[1:]))
-    block = max(MAX_DRAWS // num_rows, 1)
-    for start in range(0, num_resamples, block):
-        size = min(block, num_resamples - start)
-        draws = rng.integers(num_rows, size=(size, num_rows))
-        draws += np.arange(size)[:, None] * num_rows
-        counts = np.bincount(draws.reshape(-1), minlength=size * num_rows)
-        means[start : start + size] = counts.reshape(size, num_rows) @ values / num_rows
-    return means
-
-
-def bootstrap_interval(
-    values: FloatArray,
-    rng: np.random.Generator,
-    num_resamples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Return the percentile interval of the mean of `values` [B].
-
-    >>> bootstrap_interval(np.ones(5), np.random.default_rng(0))
-    (1.0, 1.0)
-    """
-    low, high = percentiles(bootstrap_means(values, rng, num_resamples), level)
-    return float(low), float(high)
-
-
-def paired_bootstrap(
-    a: FloatArray,
-    b: FloatArray,
-    rng: np.random.Generator,
-    num_resamples: int = 1000,
-    level: float = 0.95,
-) -> Metric:
-    """Return mean(a) - mean(b) with its interval; `a` and `b` [B] belong to the same rows."""
-    if a.shape != b.shape:
-        raise ValueError(f"paired values belong to the same rows; got {a.shape} and {b.shape}.")
-    low, high = bootstrap_interval(a - b, rng, num_resamples, level)
-    value = float((a - b).mean())
-    # Where all rows agree, the resampled means may differ from the mean by rounding.
-    return Metric(value=value, low=min(low, value), high=max(high, value))
-
-
-def percentiles(means: FloatArray, level: float) -> NDArray[np.float64]:
-    """Return the lower and upper end of the central `level` of resampled means, [2] or [2, M]."""
-    if not 0 < level < 1:
-        raise ValueError(f"`level` (={level}) must lie between 0 and 1, for example 0.95.")
-    ends: NDArray[np.float64] = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return ends
 
 
 def _discounts(k: int) -> NDArray[np.float64]:

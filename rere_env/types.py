@@ -26,6 +26,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "Observation",
+    "Probabilistic",
     "Recommender",
     "Reward",
 ]
@@ -252,4 +253,12 @@ class Recommender(Protocol):
 
     def recommend(self, examples: Batch, k: int) -> IntArray:
         """Return title ids [B, k], best first, distinct; `NO_TITLE` pads a short list."""
+        ...
+
+
+class Probabilistic(Recommender, Protocol):
+    """A recommender that gives every title its probability."""
+
+    def probabilities(self, examples: Batch) -> FloatArray:
+        """Return p(title | history) [B, titles]; each row sums to 1."""
         ...

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,8 @@ FILES = sorted(
     for path in (REPOSITORY / package).rglob("*.py")
 )
 
+EXAMPLES = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "examples").glob("*.py"))
+
 MAX_LINES_PER_FILE = 320
 MAX_LINES_PER_FUNCTION = 70
 
@@ -24,7 +27,7 @@ MAX_LINES_PER_FUNCTION = 70
 # import its own layer and those before it.
 CORE_LAYERS = (
     "types ragged",
-    "tokenizer rewards metrics",
+    "tokenizer rewards metrics confidence",
     "catalogue",
     "filters prompts games",
     "trie",
@@ -333,3 +336,68 @@ def test_files_and_functions_stay_short(file: Path) -> None:
                     )
                 )
     assert not wrong, offences(file, wrong)
+
+
+def public_modules() -> set[str]:
+    """What a user imports from: top-level modules, packages and the adapters' packages."""
+    deep = {f"agents.adapters.{library}" for library in set(RL_LIBRARIES.values())}
+    return {module for module in MODULES if module.count(".") <= 1} | deep
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=str)
+def test_examples_import_what_is_public(file: Path) -> None:
+    """They are copied, so they must not reach into the modules behind a package's face."""
+    wrong = [
+        (found.line, f"imports from {found.name}")
+        for found in imports_of(parse(file), file)
+        if found.top_level in {"agents", "rere_env"} and found.name not in public_modules()
+    ]
+    assert not wrong, offences(file, wrong)
+
+
+def arguments_of(tree: ast.Module) -> Iterator[tuple[int, set[str]]]:
+    """The line and the argument names of every function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            listed = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            yield node.lineno, {argument.arg for argument in listed}
+
+
+HOLD_PARTS_OF_A_POLICY = (("agents", "policy"), ("agents", "trees"))
+HOLD_HIDDEN_TITLES = ("filters.py", "prompts.py", "shown.py", "trie.py")
+
+
+@each_file
+def test_values_travel_whole(file: Path) -> None:
+    """A `Policy`, not a model and a trie; `Prompts`, not what is hidden from them beside them."""
+    wrong = []
+    for line, names in arguments_of(parse(file)):
+        if {"lm", "trie"} <= names and file.parts[:2] not in HOLD_PARTS_OF_A_POLICY:
+            wrong.append((line, "takes `lm` and `trie`; take a Policy"))
+        if "hidden" in names and file.name not in HOLD_HIDDEN_TITLES:
+            wrong.append((line, "takes `hidden`; take Prompts"))
+    assert not wrong, offences(file, wrong)
+
+
+def test_one_noun_means_one_thing() -> None:
+    """A public class has a name of its own; agents of libraries are called as in those."""
+    homes: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        for node in parse(file).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(module)
+    twice = {
+        name: sorted(modules)
+        for name, modules in homes.items()
+        if len(modules) > 1 and not all(module.startswith("agents.adapters.") for module in modules)
+    }
+    assert not twice
+
+
+def test_package_data_exist() -> None:
+    """What pyproject.toml ships beside the modules is there."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        shipped = tomllib.load(file)["tool"]["setuptools"]["package-data"]
+    for package, patterns in shipped.items():
+        for pattern in patterns:
+            assert list((REPOSITORY / package).glob(pattern)), f"{package}: no file is {pattern}"

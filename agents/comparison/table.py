@@ -10,8 +10,9 @@ import numpy as np
 
 from agents.comparison.cell import read_row, row_name
 from agents.comparison.run import BASELINES, START
-from agents.reporting.results import write_atomically
-from rere_env.metrics import paired_bootstrap
+from agents.reporting.results import ORACLE, about_differences, difference_rows, write_atomically
+from rere_env.confidence import NUM_RESAMPLES, count_users, paired_bootstrap
+from rere_env.types import IntArray
 
 __all__ = ["collect", "markdown", "write_comparison"]
 
@@ -24,15 +25,16 @@ GREY = "#808080"
 def collect(folder: Path, seed: int = 0) -> dict[str, Any]:
     """Gather what a folder of cells says; rows best first.
 
-    Differences are between means over seeds, example by example, with the bootstrap's interval
-    over examples.
+    Differences to SFT are between means over seeds, example by example, with the interval and
+    p-value of a bootstrap over users, and with Holm's correction for all differences of the table.
 
     Args:
         folder: Of `run_cells`.
         seed: Of the bootstrap.
 
     Raises:
-        ValueError: Two cells were evaluated on different examples, or a cell is nobody's.
+        ValueError: Two cells were evaluated on different examples, or a cell is nobody's, or does
+            not name the users of its rows.
     """
     cells: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
@@ -41,26 +43,21 @@ def collect(folder: Path, seed: int = 0) -> dict[str, Any]:
             cells.setdefault(row_name(cell["name"]), []).append(cell)
     rows = {name: _row(found) for name, found in cells.items()}
     metric = next(m for m in HEADLINE if m in rows[START]["metrics"])
-    values = {name: _mean_rows(found, metric) for name, found in cells.items()}
     _check_same_examples(cells)
+    user = cells[START][0]["rows"]["user"]
+    for name, difference in _minus_sft(cells, metric, user, seed).items():
+        rows[name]["minus_sft"] = {"metric": metric} | difference
     for name, row in rows.items():
-        if name != START:
-            difference = paired_bootstrap(
-                values[name], values[START], np.random.default_rng(seed), 1000
-            )
-            row["minus_sft"] = {
-                "metric": metric,
-                "value": difference.value,
-                "low": difference.low,
-                "high": difference.high,
-            }
-        if "oracle" in rows and name != "oracle":
-            best = rows["oracle"]["metrics"][metric]["mean"]
+        if ORACLE in rows and name != ORACLE:
+            best = rows[ORACLE]["metrics"][metric]["mean"]
             row["share_of_oracle"] = row["metrics"][metric]["mean"] / best
     ordered = sorted(rows, key=lambda name: -rows[name]["metrics"][metric]["mean"])
     return {
         "sorted_by": metric,
         "plan": json.loads((folder / "plan.json").read_text(encoding="utf-8")),
+        "num_examples": len(user),
+        "num_users": count_users(user),
+        "difference_statistics": about_differences(NUM_RESAMPLES),
         "rows": {name: rows[name] for name in ordered},
     }
 
@@ -78,22 +75,19 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
         f"{plan['seconds']:g} seconds of one core each, {plan['split']} split of "
         f"`{plan['data']}`. Language models start from one SFT checkpoint, at a peak learning "
         f"rate of {plan['learning_rate']:g}; agents marked * start from nothing. Mean over seeds "
-        f"(lowest-highest); difference to SFT in {metric}, means over seeds, with the 95 % "
-        "interval of a paired bootstrap over examples.",
+        f"(lowest-highest) over {result['num_examples']:,} rows of {result['num_users']:,} users; "
+        f"difference to SFT in {metric}, means over seeds, with the 95 % interval of a paired "
+        f"bootstrap over users ({NUM_RESAMPLES:,} resamples) and its p-value after Holm's "
+        "correction for all differences of the table.",
         "",
-        "| algorithm | seeds | " + " | ".join(shown) + " | - SFT | of the oracle |",
-        "|---" * (len(shown) + 4) + "|",
+        "| algorithm | seeds | " + " | ".join(shown) + " | - SFT | p (Holm) | of the oracle |",
+        "|---" * (len(shown) + 5) + "|",
     ]
     for name, row in result["rows"].items():
         mark = "*" if row["from_nothing"] else ""
         cells = [f"{name}{mark}", str(row["num_seeds"] or "")]
         cells += [_spread(row["metrics"][m]) for m in shown]
-        difference = row.get("minus_sft")
-        cells.append(
-            f"{difference['value']:+.4f} ({difference['low']:+.4f}, {difference['high']:+.4f})"
-            if difference
-            else ""
-        )
+        cells += _difference(row.get("minus_sft"))
         share = row.get("share_of_oracle")
         cells.append("" if share is None else f"{share:.1%}")
         lines.append("| " + " | ".join(cells) + " |")
@@ -115,6 +109,12 @@ def _read(file: Path) -> dict[str, Any]:
     cell = read_row(file)
     with np.load(file.with_suffix(".npz"), allow_pickle=False) as rows:
         cell["rows"] = {name: rows[name] for name in rows.files}
+    if "user" not in cell["rows"]:
+        raise ValueError(
+            f"{file.with_suffix('.npz')} must name the user of each row, since intervals resample "
+            f"users; it holds {sorted(cell['rows'])} and is of an older version. Run the "
+            "comparison again in a new folder (`rere compare --folder ...`)."
+        )
     return cell
 
 
@@ -142,15 +142,41 @@ def _row(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _minus_sft(
+    cells: Mapping[str, Sequence[dict[str, Any]]], metric: str, user: IntArray, seed: int
+) -> dict[str, dict[str, float | None]]:
+    """Return the differences to SFT by name; all draw the same users."""
+    start = _mean_rows(cells[START], metric)
+    names = [name for name in cells if name != START]
+    found = [
+        paired_bootstrap(
+            _mean_rows(cells[name], metric), start, user, np.random.default_rng(seed), NUM_RESAMPLES
+        )
+        for name in names
+    ]
+    return dict(zip(names, difference_rows(found), strict=True))
+
+
 def _mean_rows(cells: Sequence[dict[str, Any]], metric: str) -> Any:  # noqa: ANN401 - an array
     return np.mean([cell["rows"][metric] for cell in cells], axis=0)
 
 
 def _check_same_examples(cells: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    first = next(iter(cells.values()))[0]["rows"]["target_title"]
+    first = cells[START][0]["rows"]
     for name, found in cells.items():
-        if not all(np.array_equal(cell["rows"]["target_title"], first) for cell in found):
-            raise ValueError(f"{name} was evaluated on other examples than the rest.")
+        for array in ("target_title", "user"):
+            if not all(np.array_equal(cell["rows"][array], first[array]) for cell in found):
+                raise ValueError(f"{name} was evaluated on other examples than {START}.")
+
+
+def _difference(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the cells of a difference, with its interval, and of its corrected p-value."""
+    if found is None:
+        return "", ""
+    if found["low"] is None:
+        return f"{found['value']:+.4f}", ""
+    interval = f"({found['low']:+.4f}, {found['high']:+.4f})"
+    return f"{found['value']:+.4f} {interval}", f"{found['p_value_holm']:.4f}"
 
 
 def _spread(value: Mapping[str, float]) -> str:
@@ -164,7 +190,7 @@ def _draw(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     metric = result["sorted_by"]
-    names = [name for name in result["rows"] if name != "oracle"][::-1]
+    names = [name for name in result["rows"] if name != ORACLE][::-1]
     found = [result["rows"][name]["metrics"][metric] for name in names]
     means = [value["mean"] for value in found]
     spread = [

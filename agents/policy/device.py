@@ -7,12 +7,12 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel
 
-__all__ = ["TokenBudget", "checkpoint_activations"]
+__all__ = ["PassLimit", "checkpoint_activations"]
 
 T = TypeVar("T")
 
 
-class TokenBudget:
+class PassLimit:
     """Tree tokens of one pass (rows times the longest); halved once if the device is full."""
 
     def __init__(self, max_tokens: int, num_processes: int = 1) -> None:

@@ -114,6 +114,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
-    if row["low"] > 0:
-        return "better"
-    return "worse" if row["high"] < 0 else "not shown"
+    """Say what is shown at the level of 5 % for all rows of the table together."""
+    if row["p_value_holm"] is None or row["p_value_holm"] >= 0.05:
+        return "not shown"
+    return "better" if row["value"] > 0 else "worse"

@@ -7,11 +7,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from agents.evaluation import Evaluation, compare
+from agents.evaluation import Difference, Evaluation, compare
 from agents.reporting.provenance import git_commit, package_versions
+from rere_env.confidence import NUM_RESAMPLES, about_intervals, holm
 from rere_env.data import Dataset
 
-__all__ = ["COMPARED", "ORACLE", "build_result", "write_result"]
+__all__ = [
+    "COMPARED",
+    "ORACLE",
+    "about_differences",
+    "build_result",
+    "difference_rows",
+    "write_result",
+]
 
 ORACLE = "oracle"
 """The recommender that knows the true law, where there is one."""
@@ -32,6 +40,9 @@ def build_result(
 ) -> dict[str, Any]:
     """Gather what `result.json` holds.
 
+    Intervals and p-values resample users; `comparisons` is one table, and Holm's correction is for
+    all its rows.
+
     Args:
         evaluations: By name of the recommender, weakest first; all of the same examples.
         dataset: What was learnt from.
@@ -45,9 +56,8 @@ def build_result(
         pairs = [(b, a) for a, b in pairwise(evaluations)]
     return {
         "recommenders": {name: done.as_dict() for name, done in evaluations.items()},
-        "comparisons": [
-            row for a, b in pairs for row in _differences(a, b, evaluations[a], evaluations[b])
-        ],
+        "comparisons": _comparisons(evaluations, pairs),
+        "comparison_statistics": about_differences(NUM_RESAMPLES),
         "share_of_oracle": _shares(evaluations),
         "versions": package_versions(),
         "seed": seed,
@@ -57,6 +67,34 @@ def build_result(
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "config": json.loads(json.dumps(dict(config), default=str)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def difference_rows(differences: Sequence[Difference]) -> list[dict[str, float | None]]:
+    """Return the numbers of one table of differences, with Holm's correction for all of them.
+
+    All are of the same rows, so either every one has an interval or, for a single user, none.
+    """
+    p_values = [found.p_value for found in differences if found.p_value is not None]
+    corrected = holm(p_values).tolist() if p_values else [None] * len(differences)
+    return [
+        {
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+            "p_value": found.p_value,
+            "p_value_holm": p_value,
+        }
+        for found, p_value in zip(differences, corrected, strict=True)
+    ]
+
+
+def about_differences(num_resamples: int) -> dict[str, Any]:
+    """Return what a file says of its differences: interval, p-value, correction."""
+    return {
+        "interval": about_intervals(num_resamples),
+        "p_value": "two-sided, of the same resamples, differences paired by row",
+        "p_value_holm": "Holm's correction for all differences of this table",
     }
 
 
@@ -77,22 +115,17 @@ def write_atomically(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _differences(a: str, b: str, of_a: Evaluation, of_b: Evaluation) -> list[dict[str, Any]]:
-    rows = []
-    for metric in COMPARED:
-        if metric in of_a.rows and metric in of_b.rows:
-            difference = compare(of_a, of_b, metric)
-            rows.append(
-                {
-                    "metric": metric,
-                    "a": a,
-                    "b": b,
-                    "value": difference.value,
-                    "low": difference.low,
-                    "high": difference.high,
-                }
-            )
-    return rows
+def _comparisons(
+    evaluations: Mapping[str, Evaluation], pairs: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    found = [
+        ({"metric": metric, "a": a, "b": b}, compare(evaluations[a], evaluations[b], metric))
+        for a, b in pairs
+        for metric in COMPARED
+        if metric in evaluations[a].rows and metric in evaluations[b].rows
+    ]
+    rows = difference_rows([difference for _, difference in found])
+    return [about | row for (about, _), row in zip(found, rows, strict=True)]
 
 
 def _shares(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.language_model import LanguageModel
 from agents.policy import Policy
-from agents.policy.device import TokenBudget
+from agents.policy.device import PassLimit
 from agents.policy.lora import has_lora
 from agents.rere.config import ReReConfig
 from agents.rere.gradients import GroupGradients
@@ -22,6 +22,9 @@ from rere_env.task import Task
 from rere_env.types import Batch
 
 __all__ = ["MorePrompts", "ReReAgent", "ReReConfig"]
+
+AUTO_SYNC_STEPS = 512
+"""Steps between updates of a reference that is a copy, unless the choices say otherwise."""
 
 MorePrompts = Callable[[int], Batch]
 """`refill -> examples`: as many as a step has, others for every refill of it."""
@@ -56,7 +59,7 @@ class ReReAgent:
         """
         if reference is None and not has_lora(accelerator.unwrap_model(learner).model):
             raise ValueError("`reference` (=None) needs a policy with a LoRA adapter; pass a copy.")
-        if reference is None and config.reference_sync_steps is not None:
+        if reference is None and isinstance(config.reference_sync_steps, int):
             raise ValueError(
                 f"`reference_sync_steps` (={config.reference_sync_steps}) cannot sync `reference` "
                 "(=None): the policy with its adapter switched off never changes; use "
@@ -68,8 +71,8 @@ class ReReAgent:
         self.reference = reference if reference is None else reference.requires_grad_(False).eval()
         self.config = config
         self.accelerator = accelerator
-        self.budget = TokenBudget(config.max_tokens, accelerator.num_processes)
-        self.rollout_budget = TokenBudget(config.max_rollout_tokens, accelerator.num_processes)
+        self.budget = PassLimit(config.max_tokens, accelerator.num_processes)
+        self.rollout_budget = PassLimit(config.max_rollout_tokens, accelerator.num_processes)
         self._seed = seed
         self._generator = torch.Generator(accelerator.device)
 
@@ -199,6 +202,8 @@ class ReReAgent:
     def _sync_reference(self, step: int) -> None:
         """Reference <- mix * policy + (1 - mix) * reference, whenever it is due."""
         every = self.config.reference_sync_steps
+        if every == "auto":
+            every = AUTO_SYNC_STEPS
         if self.reference is None or every is None or (step + 1) % every:
             return
         policy = self._policy.lm

@@ -15,7 +15,7 @@ from agents.files import replace_folder
 from agents.language_model import LanguageModel
 from agents.policy import Backbone
 from agents.policy.context import num_truncated
-from agents.policy.device import TokenBudget
+from agents.policy.device import PassLimit
 from agents.policy.lora import has_lora, merged
 from agents.rere.agent import ReReAgent
 from agents.rere.config import ReReConfig
@@ -94,7 +94,7 @@ class SFTLearner(_PolicyLearner):
         self.task = task
         self.examples = examples
         self.max_grad_norm = max_grad_norm
-        self.budget = TokenBudget(max_tokens, accelerator.num_processes)
+        self.budget = PassLimit(max_tokens, accelerator.num_processes)
         self._batches = [
             rows
             for epoch in range(epochs)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.language_model import LanguageModel
-from agents.policy.device import TokenBudget
+from agents.policy.device import PassLimit
 from agents.trees.tensors import NextTokens, TreeTensors
 from agents.trees.users import SFTBatch, plan_users
 from rere_env.task import Task
@@ -41,7 +41,7 @@ def sft_update(
     accelerator: Accelerator,
     *,
     max_grad_norm: float,
-    budget: TokenBudget,
+    budget: PassLimit,
 ) -> dict[str, float]:
     """Make one optimiser step on a batch, in parts that the budget allows."""
     planned = plan_users(task, batch)

@@ -1,6 +1,6 @@
 """A folder of tables to one catalogue and its samples by split.
 
-Knows the folder layout, the protocols and the paper's filters. Knows nothing of file formats,
+Knows the folder layout, the protocols and the paper's selection. Knows nothing of file formats,
 tokens or rewards.
 """
 
@@ -23,7 +23,7 @@ from rere_env.data.records import (
 from rere_env.data.splits import Samples, chronological_splits, core_rows, leave_one_out_splits
 from rere_env.data.tables import column_names, find_table, list_tables
 
-__all__ = ["SPLITS", "Filters", "Prefer", "Source", "SplitProtocol", "read_source"]
+__all__ = ["SPLITS", "Prefer", "Selection", "Source", "SplitProtocol", "read_source"]
 
 SplitProtocol: TypeAlias = Literal["chronological", "leave_one_out"]
 Prefer: TypeAlias = Literal["splits", "interactions"]
@@ -33,7 +33,7 @@ SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
+class Selection:
     """What the paper keeps of a log of interactions.
 
     Attributes:
@@ -69,7 +69,7 @@ def read_source(
     protocol: SplitProtocol,
     duplicates: DuplicatePolicy,
     prefer: Prefer,
-    filters: Filters | None = None,
+    selection: Selection | None = None,
 ) -> Source:
     """Read `items` and either a published split or `interactions`.
 
@@ -79,7 +79,7 @@ def read_source(
         protocol: How interactions are split; a published split is taken as it is.
         duplicates: What to do with items that share a title.
         prefer: Which of the two kinds to read where both are present.
-        filters: For interactions; a published split is never filtered.
+        selection: For interactions; a published split is never filtered.
     """
     for name, value, legal in (
         ("protocol", protocol, get_args(SplitProtocol)),
@@ -94,7 +94,7 @@ def read_source(
     published = any(name in tables for name in SPLITS)
     if "interactions" in tables and (prefer == "interactions" or not published):
         return _read_interactions(
-            items, tables["interactions"], history_length, protocol, duplicates, filters
+            items, tables["interactions"], history_length, protocol, duplicates, selection
         )
     if not published:
         find_table(folder, tables, "interactions", instead="train, valid and test")
@@ -131,16 +131,16 @@ def _read_interactions(
     history_length: int,
     protocol: SplitProtocol,
     duplicates: DuplicatePolicy,
-    filters: Filters | None,
+    selection: Selection | None,
 ) -> Source:
     # Suffixes are given after filtering, so that a dropped item leaves no gap.
-    late = filters is not None and duplicates == "suffix"
+    late = selection is not None and duplicates == "suffix"
     catalogue = read_items(items, duplicates="merge" if late else duplicates)
     users: UserIds = {}
     log = read_interactions(path, catalogue, users, need_timestamp=protocol == "chronological")
     counts = {"interactions": len(log.user)}
-    if filters:
-        catalogue, log, dropped = _filter(path, catalogue, log, filters, duplicates)
+    if selection:
+        catalogue, log, dropped = _filter(path, catalogue, log, selection, duplicates)
         counts |= dropped
     per_user = np.bincount(log.user)
     counts["single_interaction_users"] = int((per_user == 1).sum())
@@ -159,21 +159,21 @@ def _filter(
     path: Path,
     catalogue: Catalogue,
     log: Interactions,
-    filters: Filters,
+    selection: Selection,
     duplicates: DuplicatePolicy,
 ) -> tuple[Catalogue, Interactions, dict[str, int]]:
     num_words = np.array([len(title.split()) for title in catalogue.titles])
-    fits = (num_words <= filters.max_title_words)[catalogue.item_title]  # [I]
+    fits = (num_words <= selection.max_title_words)[catalogue.item_title]  # [I]
     keep = fits[log.item]  # [E]
     num_fitting = int(keep.sum())
-    keep[keep] = core_rows(log.user[keep], log.item[keep], filters.min_interactions)
+    keep[keep] = core_rows(log.user[keep], log.item[keep], selection.min_interactions)
     per_item = np.bincount(log.item[keep], minlength=catalogue.num_items)
-    kept = fits & (per_item >= filters.min_interactions)
+    kept = fits & (per_item >= selection.min_interactions)
     if not keep.any():
         raise ValueError(
             f"{path}: none of {len(keep)} interactions passes `max_title_words` "
-            f"(={filters.max_title_words}) and `min_interactions` (={filters.min_interactions}); "
-            "lower min_interactions or raise max_title_words."
+            f"(={selection.max_title_words}) and `min_interactions` "
+            f"(={selection.min_interactions}); lower min_interactions or raise max_title_words."
         )
     dropped = {
         "dropped/long_title_items": int((~fits).sum()),

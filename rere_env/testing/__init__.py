@@ -1,20 +1,20 @@
 """Checks to run on a recommender, or a stack, of your own."""
 
 from rere_env.testing.episodes import (
-    Episode,
+    ActionScores,
     EpisodeSource,
     Moment,
-    Policy,
+    Transcript,
     check_same_episodes,
     hashed_policy,
 )
 from rere_env.testing.recommenders import check_recommender, some_examples
 
 __all__ = [
-    "Episode",
+    "ActionScores",
     "EpisodeSource",
     "Moment",
-    "Policy",
+    "Transcript",
     "check_recommender",
     "check_same_episodes",
     "hashed_policy",

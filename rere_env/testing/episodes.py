@@ -19,12 +19,12 @@ from rere_env.types import BoolArray, FloatArray, IntArray
 from rere_env.wrappers import DecisionActions, VectorDecisionActions
 
 __all__ = [
-    "Episode",
+    "ActionScores",
     "EpisodeSource",
     "Moment",
     "NativeSource",
-    "Policy",
     "SingleSource",
+    "Transcript",
     "check_same_episodes",
     "hashed_policy",
     "play",
@@ -34,7 +34,7 @@ __all__ = [
 
 Columns: TypeAlias = dict[str, NDArray[Any]]
 
-Policy: TypeAlias = Callable[[Columns], FloatArray]
+ActionScores: TypeAlias = Callable[[Columns], FloatArray]
 """`{history [M, H], slate [M, K], prefix [M, L]} -> scores [M, n]`; the best legal action acts.
 
 It must be a function of the observation alone. It is asked for one row at a time, so that no
@@ -73,7 +73,7 @@ class EpisodeSource(Protocol):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Episode:
+class Transcript:
     """One episode of T steps.
 
     Attributes:
@@ -95,7 +95,7 @@ class Episode:
 
 def check_same_episodes(
     task: Task | str,
-    policy: Policy | None = None,
+    policy: ActionScores | None = None,
     *,
     sources: Mapping[str, EpisodeSource] | None = None,
     decisions: bool = False,
@@ -138,7 +138,7 @@ def check_same_episodes(
         _compare(name, expected, play(source, policy, num_episodes, seed))
 
 
-def hashed_policy(num_actions: int, seed: int = 0) -> Policy:
+def hashed_policy(num_actions: int, seed: int = 0) -> ActionScores:
     """Return a policy without weights: its scores are random, but fixed by the observation."""
 
     def scores(observation: Columns) -> FloatArray:
@@ -149,11 +149,11 @@ def hashed_policy(num_actions: int, seed: int = 0) -> Policy:
 
 
 def play(
-    source: EpisodeSource, policy: Policy, num_episodes: int, seed: int
-) -> list[list[Episode]]:
+    source: EpisodeSource, policy: ActionScores, num_episodes: int, seed: int
+) -> list[list[Transcript]]:
     """Act by a frozen policy until every row has had its episodes; return them by row."""
-    current = [Episode(observations=[start]) for start in source.reset(seed)]
-    over: list[list[Episode]] = [[] for _ in current]
+    current = [Transcript(observations=[start]) for start in source.reset(seed)]
+    over: list[list[Transcript]] = [[] for _ in current]
     while min(map(len, over)) < num_episodes:
         masks = source.action_masks()
         actions = np.array(
@@ -175,16 +175,16 @@ def play(
                     episode.last_info = {key: np.asarray(info[key]).tolist() for key in LAST}
                     over[row].append(episode)
             if moment.start is not None:
-                current[row] = Episode(observations=[moment.start])
+                current[row] = Transcript(observations=[moment.start])
     return [episodes[:num_episodes] for episodes in over]
 
 
-def _act(policy: Policy, observation: Columns, mask: BoolArray) -> int:
+def _act(policy: ActionScores, observation: Columns, mask: BoolArray) -> int:
     scores = policy({key: np.asarray(observation[key])[None] for key in KEYS})[0]
     return int(np.where(mask, scores, -np.inf).argmax())
 
 
-def _compare(name: str, expected: list[list[Episode]], found: list[list[Episode]]) -> None:
+def _compare(name: str, expected: list[list[Transcript]], found: list[list[Transcript]]) -> None:
     """Find the first difference, in the order in which it would be felt."""
     for row, (wanted, got) in enumerate(zip(expected, found, strict=True)):
         for number, (a, b) in enumerate(zip(wanted, got, strict=True)):
@@ -197,7 +197,7 @@ def _compare(name: str, expected: list[list[Episode]], found: list[list[Episode]
                 )
 
 
-def _differences(a: Episode, b: Episode) -> Iterator[tuple[str, object, object]]:
+def _differences(a: Transcript, b: Transcript) -> Iterator[tuple[str, object, object]]:
     for step, (x, y) in enumerate(zip(a.observations, b.observations, strict=False)):
         for key in KEYS:
             if not np.array_equal(x[key], y[key]):

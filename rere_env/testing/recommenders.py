@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 
 from rere_env.task import Task
 from rere_env.testing.episodes import (
-    Episode,
+    ActionScores,
     EpisodeSource,
     Moment,
-    Policy,
+    Transcript,
     check_same_episodes,
     hashed_policy,
 )
 from rere_env.types import NO_TITLE, Batch, BoolArray, Recommender
 
 __all__ = [
-    "Episode",
+    "ActionScores",
     "EpisodeSource",
     "Moment",
-    "Policy",
+    "Transcript",
     "check_recommender",
     "check_same_episodes",
     "hashed_policy",

@@ -4,21 +4,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.evaluation import compare, evaluate
+from agents.evaluation import Metric, compare, evaluate
 from rere_env import NO_TITLE, Task
 
 QUIET = {"progress": False, "num_resamples": 50}
 
 
 class Fixed:
-    """Returns given lists, looked up by the user of a row."""
+    """Returns given lists, looked up by the first item of a row's history."""
 
     def __init__(self, titles):
         self.titles = np.asarray(titles)
 
     def recommend(self, examples, k):
         """Return the rows, cut or padded to k."""
-        rows = self.titles[examples.user][:, :k]
+        rows = self.titles[examples.history[:, 0]][:, :k]
         return np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=NO_TITLE)
 
 
@@ -162,12 +162,65 @@ def test_a_comparison_is_paired(task, examples):
     assert (difference.value, difference.low, difference.high) == pytest.approx((expected,) * 3)
 
 
+def of_users(examples, users):
+    """The same rows, told by others."""
+    return replace(examples, user=np.array(users))
+
+
+def test_intervals_resample_users(task, examples):
+    """Ranks 1, 2, 4, 1: user 5 hits at once in both rows, user 2 in none."""
+    two = of_users(examples, [5, 2, 2, 5])
+    done = evaluate(Fixed(LISTS), task, two, ks=(1,), progress=False)
+    assert done.metrics["hit_rate@1"] == Metric(value=0.5, low=0.0, high=1.0)
+    assert (done.num_users, done.num_resamples) == (2, 10_000)
+
+
+def test_expected_metrics_resample_users_too(task, examples):
+    """Their rows are drawn with those of all others."""
+    known = np.array([[0.9, 0.1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0.9, 0.1, 0, 0]])
+    done = evaluate(
+        Fixed([[0], [0], [0], [0]]),
+        task,
+        of_users(examples, [5, 2, 2, 5]),
+        ks=(1,),
+        probabilities=lambda batch: known[batch.history[:, 0]],
+        progress=False,
+    )
+    found = done.metrics["expected_hit_rate@1"]
+    assert (found.value, found.low, found.high) == pytest.approx((0.45, 0, 0.9))
+
+
+def test_a_comparison_resamples_users(task, examples):
+    """One user gains in both rows, one in none: drawn twice, the second leaves no gain."""
+    two = of_users(examples, [5, 2, 2, 5])
+    better = evaluate(Fixed([[1], [0], [0], [2]]), task, two, ks=(1,), **QUIET)
+    worse = evaluate(Fixed([[0], [0], [0], [0]]), task, two, ks=(1,), **QUIET)
+    found = compare(better, worse, "hit_rate@1")
+    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+    assert found.p_value == pytest.approx(0.5, abs=0.03)  # twice the quarter of such draws
+
+
+def test_a_single_user_has_no_interval(task, examples):
+    """The values stand; nothing says how they would be for others."""
+    one = of_users(examples, [3, 3, 3, 3])
+    done = evaluate(Fixed(LISTS), task, one, ks=(1, 3), **QUIET)
+    many = evaluate(Fixed(LISTS), task, examples, ks=(1, 3), **QUIET)
+    assert values(done) == values(many)
+    assert {metric.low for metric in done.metrics.values()} == {None}
+    assert (done.as_dict()["num_users"], done.as_dict()["interval"]) == (1, None)
+    found = compare(done, done, "ndcg@3")
+    assert (found.value, found.low, found.high, found.p_value) == (0, None, None, None)
+
+
 def test_a_comparison_needs_the_same_examples(task, examples):
-    """Other targets, or a metric without rows, are refused."""
+    """Other targets, other users, or a metric without rows, are refused."""
     a = evaluate(Fixed(LISTS), task, examples, ks=(1,), **QUIET)
     b = evaluate(Fixed(LISTS), task, examples.take(slice(3)), ks=(1,), **QUIET)
     with pytest.raises(ValueError, match="same examples"):
         compare(a, b, "ndcg@1")
+    others = evaluate(Fixed(LISTS), task, of_users(examples, [0, 0, 1, 2]), ks=(1,), **QUIET)
+    with pytest.raises(ValueError, match="same examples"):
+        compare(a, others, "ndcg@1")
     with pytest.raises(ValueError, match="coverage@1"):
         compare(a, a, "coverage@1")
 
@@ -224,6 +277,13 @@ def test_as_dict_is_what_result_json_holds(task, examples):
     assert row["ndcg@1"]["value"] == 0.5
     assert set(row["ndcg@1"]) == {"value", "low", "high"}
     assert (row["illegal_rate"], row["duplicate_rate"], row["num_examples"]) == (0.25, 0.0, 4)
+    assert row["num_users"] == 4
+    assert row["interval"] == {
+        "method": "percentile bootstrap",
+        "unit": "user",
+        "num_resamples": 50,
+        "level": 0.95,
+    }
 
 
 class Searching(Fixed):

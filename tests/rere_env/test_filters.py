@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rere_env import Dynamics, ReReEnv, ReReVectorEnv, Rules
-from rere_env.filters import Combined, HideHistory, HideItems, OutOfStock, find_filter
+from rere_env.filters import Combined, Hidden, HideHistory, HideItems, OutOfStock, find_filter
 
 # Items 0..3 are "A B", "A C", "A B" (again) and "D": titles 0, 1, 0, 2.
 TITLES = ["A B", "A C", "A B", "D"]
@@ -168,3 +168,19 @@ def _titles_below(task, hidden, prefix):
         if tokens[: len(prefix)] == prefix:
             counts[tokens[len(prefix)]] = counts.get(tokens[len(prefix)], 0) + 1
     return counts
+
+
+@given(
+    lists=st.lists(st.lists(st.integers(0, 30), max_size=5), min_size=1, max_size=6),
+    data=st.data(),
+)
+def test_hidden_titles_are_the_sets_they_were_made_of(lists, data):
+    """Taken in any order, with repeats, and joined."""
+    hidden = Hidden.from_lists(lists)
+    assert [hidden.of(row).tolist() for row in range(len(lists))] == [sorted(set(t)) for t in lists]
+    rows = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=8))
+    taken = hidden.take(rows)
+    assert [taken.of(i).tolist() for i in range(len(rows))] == [sorted(set(lists[r])) for r in rows]
+    both = Hidden.joined([taken, hidden])
+    assert both.num_rows == len(rows) + len(lists)
+    assert both.of(len(rows)).tolist() == sorted(set(lists[0]))

@@ -1,5 +1,5 @@
 import math
-from itertools import pairwise, permutations, product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -162,65 +162,3 @@ def test_an_item_missed_by_a_wide_title_gains_nothing():
     """A target outside the list counts 0, whatever the width of its title."""
     titles, width = np.array([[0, NO_TITLE, 55]]), np.array([1, 40])
     assert metrics.item_hits(titles, np.array([1]), width, 3).tolist() == [0]
-
-
-def test_the_interval_covers_a_known_mean():
-    """Of 95 % intervals about 95 % hold the true mean."""
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(300):
-        low, high = metrics.bootstrap_interval(rng.normal(0.3, 1.0, 100), rng, num_resamples=200)
-        covered += low <= 0.3 <= high
-    assert 0.90 <= covered / 300 <= 0.98
-
-
-def test_the_interval_shrinks_with_the_root_of_the_rows():
-    """Sixteen times the rows, a quarter of the width."""
-    rng = np.random.default_rng(0)
-    widths = []
-    for num_rows in (200, 3200):
-        low, high = metrics.bootstrap_interval(rng.normal(size=num_rows), rng)
-        widths.append(high - low)
-    assert widths[0] / widths[1] == pytest.approx(4, rel=0.2)
-
-
-def test_resampling_in_blocks_is_resampling(monkeypatch):
-    """Small memory gives the same means as a loop over resamples, row by row."""
-    values = np.random.default_rng(1).normal(size=(7, 2))
-    monkeypatch.setattr(metrics, "MAX_DRAWS", 21)  # three resamples a block
-    means = metrics.bootstrap_means(values, np.random.default_rng(5), 8)
-    rng = np.random.default_rng(5)
-    slow = [values[rng.integers(7, size=7)].mean(axis=0) for _ in range(8)]
-    assert means == pytest.approx(np.array(slow))
-
-
-def test_a_constant_has_an_interval_of_no_width():
-    """Rows that agree leave no doubt."""
-    assert metrics.bootstrap_interval(np.ones(5), np.random.default_rng(0)) == (1.0, 1.0)
-
-
-def test_pairing_removes_what_both_share():
-    """A small steady advantage shows in pairs though the single intervals overlap widely."""
-    rng = np.random.default_rng(0)
-    b = rng.normal(size=400)
-    a = b + 0.05 + rng.normal(size=400) * 0.1
-    difference = metrics.paired_bootstrap(a, b, rng)
-    assert difference.value == pytest.approx((a - b).mean())
-    assert 0 < difference.low < difference.value < difference.high
-    intervals = [metrics.bootstrap_interval(values, rng) for values in (a, b)]
-    assert all(first[0] < second[1] for first, second in pairwise([*intervals, intervals[0]]))
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda rng: metrics.bootstrap_interval(np.zeros(0), rng), "at least one row"),
-        (lambda rng: metrics.bootstrap_interval(np.ones(3), rng, 0), "num_resamples"),
-        (lambda rng: metrics.bootstrap_interval(np.ones(3), rng, level=95), "level"),
-        (lambda rng: metrics.paired_bootstrap(np.ones(3), np.ones(2), rng), "same rows"),
-    ],
-)
-def test_the_bootstrap_refuses_what_makes_no_sense(call, message):
-    """Rule, value and remedy instead of NaN."""
-    with pytest.raises(ValueError, match=message):
-        call(np.random.default_rng(0))

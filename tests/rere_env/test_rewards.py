@@ -302,3 +302,38 @@ def test_bad_tables_are_named():
         semantic(np.array([[1.0, np.nan]]))
     with pytest.raises(ValueError, match=r"`scale` \(='log'\) must be one of \['raw'"):
         collaborative(scores_of, "log")
+
+
+def column(titles, batch):
+    """One number a group, which NumPy would spread over its titles."""
+    return np.ones((len(titles), 1), np.float32)
+
+
+def words(titles, batch):
+    """No numbers."""
+    return np.full(titles.shape, "good")
+
+
+def test_a_reward_is_checked_where_it_is_paid():
+    """Its shape and its dtype, by name."""
+    titles = np.array([[0, 1, 2]])
+    with pytest.raises(ValueError, match=r"'column' returned shape \(1, 1\) for .* \(1, 3\)"):
+        pay(column, titles, batch(0))
+    with pytest.raises(TypeError, match="'words' returned an array of <U4"):
+        pay(words, titles, batch(0))
+    with pytest.raises(ValueError, match="'column'"):
+        pay(weighted_sum((1.0, hit), (0.5, column)), titles, batch(0))
+
+
+def test_a_sum_is_paid_by_one_call_of_each_term():
+    """The terms are not asked again for the log."""
+    calls = []
+
+    def counted(titles, batch):
+        calls.append(len(titles))
+        return hit(titles, batch)
+
+    total, terms = pay(weighted_sum((2.0, counted), (1.0, rank)), np.array([[0, 1]]), batch(0))
+    assert calls == [1]
+    assert list(terms) == ["counted", "rank"]
+    np.testing.assert_allclose(total, 2 * terms["counted"] + terms["rank"])

@@ -15,7 +15,7 @@ from agents.bench.clock import Side, race
 from agents.bench.engine.models import make_model
 from agents.bench.engine.search import Peers, our_sides
 from agents.bench.engine.update import Updates
-from agents.bench.engine.world import NUM_TITLES, World, make_task, make_world
+from agents.bench.engine.workload import NUM_TITLES, Workload, make_task, make_workload
 from rere_env.task import Task
 
 __all__ = ["Growth", "Point", "search_growth", "update_growth"]
@@ -54,15 +54,15 @@ def search_growth(
 ) -> Growth:
     """Measure searches, the exact score of every title, and released code."""
 
-    def sides(world: World, point: Point, axis: str) -> dict[str, Side]:
-        chosen = our_sides(world, point.num_users, point.group_size, 3)
+    def sides(workload: Workload, point: Point, axis: str) -> dict[str, Side]:
+        chosen = our_sides(workload, point.num_users, point.group_size, 3)
         del chosen["parity_catalogue"]
         if axis == "group_size":
             del chosen["score_catalogue"]  # knows no group
         elif point.num_titles >= MILLION:
-            chosen["score_catalogue"] = our_sides(world, 1, 1, 1)["score_catalogue"]
+            chosen["score_catalogue"] = our_sides(workload, 1, 1, 1)["score_catalogue"]
         if _bearable(point):
-            peers = Peers(world)
+            peers = Peers(workload)
             chosen["released"] = Side(
                 run=lambda: peers.released(point.num_users, point.group_size),
                 users=point.num_users,
@@ -78,8 +78,8 @@ def update_growth(
 ) -> Growth:
     """Measure gradients, ours under both supports and the released one."""
 
-    def sides(world: World, point: Point, _: str) -> dict[str, Side]:
-        updates = Updates.of(world, point.group_size)
+    def sides(workload: Workload, point: Point, _: str) -> dict[str, Side]:
+        updates = Updates.of(workload, point.group_size)
         users = point.num_users
         return {
             "vocabulary": Side(run=lambda: updates.ours("vocabulary"), users=users, times=3),
@@ -93,7 +93,7 @@ def update_growth(
 def _grow(
     axes: Mapping[str, tuple[int, ...]],
     base: Point,
-    sides_of: Callable[[World, Point, str], dict[str, Side]],
+    sides_of: Callable[[Workload, Point, str], dict[str, Side]],
     label: str,
 ) -> Growth:
     growth: Growth = {}
@@ -101,11 +101,11 @@ def _grow(
         measured = []
         for value in values:
             point = replace(base, **{axis: value})
-            world = _world(point)
+            workload = _world(point)
             done = race(
-                sides_of(world, point, axis),
+                sides_of(workload, point, axis),
                 1,
-                aside=world.scores.aside,
+                aside=workload.scores.aside,
                 check=lambda _: None,  # speed alone: results are asserted where ratios are made
                 label=f"{label} {axis}={value}",
             )
@@ -120,10 +120,10 @@ def _grow(
     return growth
 
 
-def _world(point: Point) -> World:
+def _world(point: Point) -> Workload:
     task = _task(point.num_titles)
     model = make_model("small", task.tokenizer.eos_id)
-    return make_world(task, model, point.num_users, point.prompt_length)
+    return make_workload(task, model, point.num_users, point.prompt_length)
 
 
 @lru_cache(maxsize=1)

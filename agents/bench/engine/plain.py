@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from agents.bench.engine.scores import UserScores
-from agents.bench.engine.world import World
+from agents.bench.engine.workload import Workload
 from rere_env.catalogue import TitleTokens
 from rere_env.types import IntArray
 
@@ -86,19 +86,23 @@ def assert_same_gradient(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> fl
 
 
 def catalogue_gradient(
-    world: World, reference: PreTrainedModel, titles: IntArray, advantages: Tensor, beta: float
+    workload: Workload,
+    reference: PreTrainedModel,
+    titles: IntArray,
+    advantages: Tensor,
+    beta: float,
 ) -> None:
     """Add the gradient of GRPO over the legal tokens, with its exact KL, one title at a time.
 
     Args:
-        world: The policy; the first users' prompts are used.
+        workload: The policy; the first users' prompts are used.
         reference: The reference policy.
         titles: [B, G].
         advantages: [B, G].
         beta: Weight of the KL.
     """
-    legal = _legal_tokens(world.task.title_tokens)
-    groups = zip(world.prompts, world.completions(titles), advantages.tolist(), strict=False)
+    legal = _legal_tokens(workload.task.title_tokens)
+    groups = zip(workload.prompts, workload.completions(titles), advantages.tolist(), strict=False)
     for prompt, completions, gains in groups:
         for ids, gain in zip(completions, gains, strict=True):
             decisions = [n for n in range(len(ids)) if len(legal[tuple(ids[:n])]) > 1]
@@ -106,7 +110,7 @@ def catalogue_gradient(
             at = [len(prompt) + n - 1 for n in decisions]
             with torch.no_grad():
                 anchor = reference(sequence).logits[0, at]
-            logits = world.model(sequence).logits[0, at]
+            logits = workload.model(sequence).logits[0, at]
             total = logits.new_zeros(())
             for place, n in enumerate(decisions):
                 allowed = legal[tuple(ids[:n])]

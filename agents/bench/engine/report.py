@@ -67,8 +67,8 @@ def write_report(result: Mapping[str, Any], folder: Path) -> None:
 
 
 def _catalogue(result: Mapping[str, Any]) -> str:
-    world = next(iter(result["settings"].values()))["world"]
-    return f"{world['titles']:,} titles ({world['name']})"
+    workload = next(iter(result["settings"].values()))["workload"]
+    return f"{workload['titles']:,} titles ({workload['name']})"
 
 
 def _number(value: float | None) -> str:

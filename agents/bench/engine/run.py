@@ -16,20 +16,20 @@ from agents.bench.engine.models import make_model
 from agents.bench.engine.search import measure_search
 from agents.bench.engine.step import measure_step
 from agents.bench.engine.update import measure_update
-from agents.bench.engine.world import (
+from agents.bench.engine.workload import (
     Measured,
     Setting,
-    World,
+    Workload,
     describe,
     make_task,
-    make_world,
+    make_workload,
 )
 
 __all__ = ["FULL", "HALF_B", "QUICK", "Subject", "bench_engine"]
 
 Subject = Literal["search", "update", "step"]
 
-MEASURES: dict[Subject, Callable[[World, Setting], Measured]] = {
+MEASURES: dict[Subject, Callable[[Workload, Setting], Measured]] = {
     "search": measure_search,
     "update": measure_update,
     "step": measure_step,
@@ -60,7 +60,7 @@ def bench_engine(
     what: Subject,
     *,
     quick: bool = False,
-    rounds: int = FULL.rounds,
+    rounds: int | None = None,
     data: Path | None = None,
     half_b: bool = True,
     growth: bool = True,
@@ -70,13 +70,14 @@ def bench_engine(
     Args:
         what: The subject.
         quick: The small model only, fewer users and rounds, no growth: under two minutes.
-        rounds: Of the races on the small model.
+        rounds: Of the races on the small model; None: 5, or 2 where it is quick.
         data: A folder with an `items` file; None: the synthetic catalogue.
         half_b: Also measure in the shape of Qwen2-0.5B.
         growth: Also measure how cost grows.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
-    settings = [QUICK[what]] if quick else [replace(FULL, rounds=rounds)]
+    small = QUICK[what] if quick else FULL
+    settings = [small if rounds is None else replace(small, rounds=rounds)]
     left_out = {}
     if half_b and not quick:
         free = _free_gib()
@@ -111,9 +112,9 @@ def _measure(
     task = make_task(data, shape=setting.shape)
     model = make_model(setting.shape, task.tokenizer.eos_id)
     length = setting.prompt_length if what == "search" else setting.prompt_length_update
-    world = make_world(task, model, setting.num_users, length)
+    workload = make_workload(task, model, setting.num_users, length)
     figures = describe(task) | {"parameters": sum(p.numel() for p in model.parameters())}
-    return MEASURES[what](world, setting), figures
+    return MEASURES[what](workload, setting), figures
 
 
 def _add(
@@ -126,7 +127,7 @@ def _add(
     for part in ("ratios", "wall_ratios", "beside", "facts", "seconds"):
         named = getattr(measured, part)
         result[part] |= {f"{name}{setting.suffix}": value for name, value in named.items()}
-    result["settings"][setting.shape] = asdict(setting) | {"world": figures}
+    result["settings"][setting.shape] = asdict(setting) | {"workload": figures}
 
 
 def _free_gib() -> float | None:

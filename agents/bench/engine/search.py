@@ -22,7 +22,7 @@ from agents.bench.clock import Race, Side, race
 from agents.bench.engine.plain import assert_same_titles, decision_beams, recall
 from agents.bench.engine.released import ReleasedMask, generate_beams, nested_dicts, prefix_table
 from agents.bench.engine.scores import ScoresForGenerate
-from agents.bench.engine.world import Measured, Setting, World
+from agents.bench.engine.workload import Measured, Setting, Workload
 from agents.language_model import LanguageModel
 from agents.policy import Policy
 from agents.scoring import score_catalogue
@@ -53,13 +53,13 @@ BESIDE = {
 
 
 class Peers:
-    """`generate` on a world, in the released manner or constrained by Hugging Face's processor."""
+    """`generate` on a workload: in the released manner, or under Hugging Face's own processor."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, workload: Workload) -> None:
         """Build the dictionary of prefixes once."""
-        self._world = world
-        self._table = prefix_table(world.task.title_tokens)
-        self._allowed = nested_dicts(world.task.title_tokens, len(world.prompts[0]))
+        self._world = workload
+        self._table = prefix_table(workload.task.title_tokens)
+        self._allowed = nested_dicts(workload.task.title_tokens, len(workload.prompts[0]))
 
     def released(self, num_users: int, num_beams: int, *, scored: bool = True) -> Tensor:
         """Search as published code does; return the tokens [B, G, C]."""
@@ -73,24 +73,24 @@ class Peers:
     def _generate(
         self, num_users: int, num_beams: int, mask: ReleasedMask | None, *, scored: bool = True
     ) -> Tensor:
-        world = self._world
-        tokens, prompt_length = world.task.title_tokens, len(world.prompts[0])
-        last = [ScoresForGenerate(world.scores, tokens, prompt_length)] if scored else []
+        workload = self._world
+        tokens, prompt_length = workload.task.title_tokens, len(workload.prompts[0])
+        last = [ScoresForGenerate(workload.scores, tokens, prompt_length)] if scored else []
         return generate_beams(
-            world.model,
-            world.prompts[:num_users],
+            workload.model,
+            workload.prompts[:num_users],
             num_beams,
-            world.trie.max_length,
+            workload.trie.max_length,
             processors=[*([] if mask is None else [mask]), *last],
             allowed=self._allowed if mask is None else None,
         )
 
 
-def our_sides(world: World, num_users: int, group_size: int, times: int) -> dict[str, Side]:
+def our_sides(workload: Workload, num_users: int, group_size: int, times: int) -> dict[str, Side]:
     """Return what we measure of ourselves, by name."""
-    prompts = world.prompts[:num_users]
+    prompts = workload.prompts[:num_users]
     padded, lengths = torch.tensor(prompts), torch.tensor([len(prompt) for prompt in prompts])
-    asked, policy, lm = Prompts(prompts), world.policy(), world.lm
+    asked, policy, lm = Prompts(prompts), workload.policy(), workload.lm
 
     @torch.no_grad()
     def prefill() -> None:
@@ -101,7 +101,7 @@ def our_sides(world: World, num_users: int, group_size: int, times: int) -> dict
 
     return {
         "parity_vocabulary": side(
-            lambda: beam_search(world.policy("vocabulary"), asked, group_size)
+            lambda: beam_search(workload.policy("vocabulary"), asked, group_size)
         ),
         "parity_catalogue": side(lambda: beam_search(policy, asked, group_size)),
         "radix": side(lambda: radix_search(policy, asked, group_size)),
@@ -113,13 +113,13 @@ def our_sides(world: World, num_users: int, group_size: int, times: int) -> dict
     }
 
 
-def measure_search(world: World, setting: Setting) -> Measured:
+def measure_search(workload: Workload, setting: Setting) -> Measured:
     """Race the searches; both races assert equal results after their first round."""
-    peers = Peers(world)
+    peers = Peers(workload)
     if setting.shape == "small":
-        _assert_same_without_scores(world, peers, setting.group_size)
-    narrow, facts = _race_narrow(world, peers, setting)
-    wide, more_facts = _race_wide(world, peers, setting)
+        _assert_same_without_scores(workload, peers, setting.group_size)
+    narrow, facts = _race_narrow(workload, peers, setting)
+    wide, more_facts = _race_wide(workload, peers, setting)
     return Measured(
         ratios=narrow.ratios(NARROW) | wide.ratios(WIDE),
         wall_ratios=narrow.ratios(NARROW, wall=True) | wide.ratios(WIDE, wall=True),
@@ -129,19 +129,19 @@ def measure_search(world: World, setting: Setting) -> Measured:
     )
 
 
-def _race_narrow(world: World, peers: Peers, setting: Setting) -> tuple[Race, dict[str, Any]]:
+def _race_narrow(workload: Workload, peers: Peers, setting: Setting) -> tuple[Race, dict[str, Any]]:
     users, beams = setting.num_users, setting.group_size
-    ours = our_sides(world, users, beams, setting.times)
+    ours = our_sides(workload, users, beams, setting.times)
     del ours["score_catalogue"]
-    logprobs = world.scores.titles()[:users]
+    logprobs = workload.scores.titles()[:users]
     facts: dict[str, Any] = {}
 
     def check(results: dict[str, Any]) -> None:
-        released = world.titles_of(results["released"])
+        released = workload.titles_of(results["released"])
         for name, theirs in (
             ("parity_vocabulary", released),
-            ("parity_catalogue", world.titles_of(results["constrained"])),
-            ("radix", np.array([decision_beams(world.scores, u, beams) for u in range(users)])),
+            ("parity_catalogue", workload.titles_of(results["constrained"])),
+            ("radix", np.array([decision_beams(workload.scores, u, beams) for u in range(users)])),
         ):
             assert_same_titles(results[name].titles, theirs, logprobs)
         _assert_exact(results["exact"], logprobs)
@@ -158,17 +158,17 @@ def _race_narrow(world: World, peers: Peers, setting: Setting) -> tuple[Race, di
     done = race(
         sides,
         setting.rounds,
-        aside=world.scores.aside,
+        aside=workload.scores.aside,
         check=check,
         label=f"search G={beams} {setting.shape}",
     )
     return done, facts
 
 
-def _race_wide(world: World, peers: Peers, setting: Setting) -> tuple[Race, dict[str, Any]]:
+def _race_wide(workload: Workload, peers: Peers, setting: Setting) -> tuple[Race, dict[str, Any]]:
     users, beams = setting.num_users_wide, setting.wide
-    ours = our_sides(world, users, beams, setting.times)
-    logprobs = world.scores.titles()[:users]
+    ours = our_sides(workload, users, beams, setting.times)
+    logprobs = workload.scores.titles()[:users]
     facts: dict[str, Any] = {}
 
     def check(results: dict[str, Any]) -> None:
@@ -177,7 +177,7 @@ def _race_wide(world: World, peers: Peers, setting: Setting) -> tuple[Race, dict
         np.testing.assert_allclose(np.exp(scores, dtype=np.float64).sum(1), 1.0, atol=1e-5)
         _assert_exact(results["exact_wide"], logprobs)
         facts["recall_exact_wide"] = recall(results["exact_wide"].titles, scores)
-        facts["recall_released_wide"] = recall(world.titles_of(results["released_wide"]), scores)
+        facts["recall_released_wide"] = recall(workload.titles_of(results["released_wide"]), scores)
 
     sides = {
         "exact_wide": ours["exact"],
@@ -187,7 +187,7 @@ def _race_wide(world: World, peers: Peers, setting: Setting) -> tuple[Race, dict
     done = race(
         sides,
         setting.rounds,
-        aside=world.scores.aside,
+        aside=workload.scores.aside,
         check=check,
         label=f"search G={beams} {setting.shape}",
     )
@@ -202,12 +202,12 @@ def _assert_exact(found: Candidates, logprobs: NDArray[np.float64]) -> None:
         raise AssertionError("`exact_search` has not certified its titles; nothing is reported.")
 
 
-def _assert_same_without_scores(world: World, peers: Peers, num_beams: int) -> None:
+def _assert_same_without_scores(workload: Workload, peers: Peers, num_beams: int) -> None:
     """Assert equal titles on the model's own scores too, for one user."""
-    trie = world.trie
-    policy = Policy(lm=LanguageModel(world.model), trie=trie, support="vocabulary")
-    ours = beam_search(policy, Prompts(world.prompts[:1]), num_beams)
-    theirs = world.titles_of(peers.released(1, num_beams, scored=False))
+    trie = workload.trie
+    policy = Policy(lm=LanguageModel(workload.model), trie=trie, support="vocabulary")
+    ours = beam_search(policy, Prompts(workload.prompts[:1]), num_beams)
+    theirs = workload.titles_of(peers.released(1, num_beams, scored=False))
     scores = np.full((1, trie.num_titles), -np.inf)
     scores[0, ours.titles[0]] = ours.logprobs[0]
     assert_same_titles(ours.titles, theirs, scores)

@@ -22,7 +22,7 @@ from agents.bench.engine.plain import assert_same_gradient, assert_same_titles, 
 from agents.bench.engine.released import BETA, released_gradient
 from agents.bench.engine.search import Peers
 from agents.bench.engine.update import Updates, gradient
-from agents.bench.engine.world import Measured, Setting, World
+from agents.bench.engine.workload import Measured, Setting, Workload
 from agents.losses import grpo
 from agents.rere.agent import ReReAgent
 from agents.rere.config import ReReConfig
@@ -38,13 +38,13 @@ LEARNING_RATE = 1e-6  # any rate is the same work; at this one all rounds see th
 MAX_GRAD_NORM = 0.3
 
 
-def measure_step(world: World, setting: Setting) -> Measured:
+def measure_step(workload: Workload, setting: Setting) -> Measured:
     """Compare a small step with a plain computation, then race."""
-    optimizer = torch.optim.AdamW(world.model.parameters(), lr=LEARNING_RATE)
-    facts = _assert_same(world.part(setting.num_checked[0]), setting.num_checked[1], optimizer)
-    updates = Updates.of(world, setting.group_size)
+    optimizer = torch.optim.AdamW(workload.model.parameters(), lr=LEARNING_RATE)
+    facts = _assert_same(workload.part(setting.num_checked[0]), setting.num_checked[1], optimizer)
+    updates = Updates.of(workload, setting.group_size)
     agent = _agent(updates, setting.group_size)
-    users = len(world.prompts)
+    users = len(workload.prompts)
     done = race(
         {
             "ours": Side(
@@ -57,7 +57,7 @@ def measure_step(world: World, setting: Setting) -> Measured:
             ),
         },
         setting.rounds,
-        aside=world.scores.aside,
+        aside=workload.scores.aside,
         check=_check,
         label=f"step {setting.shape}",
     )
@@ -74,25 +74,25 @@ def _released_step(
     updates: Updates, setting: Setting, optimizer: torch.optim.Optimizer
 ) -> Callable[[], None]:
     """Return the step of published code; it learns with the same optimiser."""
-    world, peers = updates.world, Peers(updates.world)
-    users, group_size = len(world.prompts), setting.group_size
+    workload, peers = updates.workload, Peers(updates.workload)
+    users, group_size = len(workload.prompts), setting.group_size
 
     def step() -> None:
-        titles = world.titles_of(peers.released(users, group_size))
+        titles = workload.titles_of(peers.released(users, group_size))
         found = Candidates(titles=titles, logprobs=np.zeros(titles.shape, np.float32))
         groups = judge(
-            world.task, Prompts(world.prompts), found, updates.examples, group_normalized
+            workload.task, Prompts(workload.prompts), found, updates.examples, group_normalized
         )
         optimizer.zero_grad()
         released_gradient(
-            world.model,
+            workload.model,
             updates.reference.model,
-            world.prompts,
-            world.completions(titles),
+            workload.prompts,
+            workload.completions(titles),
             groups.advantages,
             rows_per_pass=setting.rows_per_pass,
         )
-        torch.nn.utils.clip_grad_norm_(world.model.parameters(), MAX_GRAD_NORM)
+        torch.nn.utils.clip_grad_norm_(workload.model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
 
     return step
@@ -106,8 +106,8 @@ def _agent(updates: Updates, group_size: int) -> ReReAgent:
         reference_sync_steps=None,
         max_grad_norm=MAX_GRAD_NORM,
     )
-    world = updates.world
-    return ReReAgent(world.task, world.lm, updates.reference, config, Accelerator(cpu=True))
+    workload = updates.workload
+    return ReReAgent(workload.task, workload.lm, updates.reference, config, Accelerator(cpu=True))
 
 
 def _check(results: dict[str, Any]) -> None:
@@ -117,18 +117,20 @@ def _check(results: dict[str, Any]) -> None:
 
 
 def _assert_same(
-    world: World, group_size: int, optimizer: torch.optim.Optimizer
+    workload: Workload, group_size: int, optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
     """Assert rollout and clipped gradient of a step on few users."""
-    updates = Updates.of(world, group_size)
-    plain = gradient(world.model, updates.plain)
+    updates = Updates.of(workload, group_size)
+    plain = gradient(workload.model, updates.plain)
     norm = torch.nn.utils.get_total_norm(plain)
     scale = min(1.0, MAX_GRAD_NORM / float(norm + 1e-6))
     agent = _agent(updates, group_size)
-    beams = [decision_beams(world.scores, user, group_size) for user in range(len(world.prompts))]
-    logprobs = world.scores.titles()[: len(beams)]
-    assert_same_titles(agent.rollout(Prompts(world.prompts)).titles, np.array(beams), logprobs)
+    beams = [
+        decision_beams(workload.scores, user, group_size) for user in range(len(workload.prompts))
+    ]
+    logprobs = workload.scores.titles()[: len(beams)]
+    assert_same_titles(agent.rollout(Prompts(workload.prompts)).titles, np.array(beams), logprobs)
     agent.update(updates.examples, optimizer, 0)
-    ours = [p.grad for p in world.model.parameters() if p.grad is not None]
+    ours = [p.grad for p in workload.model.parameters() if p.grad is not None]
     error = assert_same_gradient(ours, [scale * part for part in plain])
     return {"gradient_error_step": error}

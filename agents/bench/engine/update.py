@@ -28,7 +28,7 @@ from agents.bench.clock import Ratio, Side, race
 from agents.bench.engine.peak import peak_bytes
 from agents.bench.engine.plain import assert_same_gradient, catalogue_gradient
 from agents.bench.engine.released import BETA, released_gradient
-from agents.bench.engine.world import Measured, Setting, World
+from agents.bench.engine.workload import Measured, Setting, Workload
 from agents.language_model import LanguageModel
 from agents.losses import grpo
 from agents.rere.groups import Groups, judge
@@ -55,29 +55,29 @@ class Updates:
     """The groups of a step, and both ways to their gradient.
 
     Attributes:
-        world: The policy; gradients gather in `world.model`.
+        workload: The policy; gradients gather in `workload.model`.
         reference: The reference policy.
         examples: What the users chose.
         groups: Titles with their advantages.
     """
 
-    world: World
+    workload: Workload
     reference: LanguageModel
     examples: Batch
     groups: Groups
 
     @classmethod
-    def of(cls, world: World, group_size: int) -> "Updates":
+    def of(cls, workload: Workload, group_size: int) -> "Updates":
         """Let users choose one of the titles that a search writes for them, at rank 1, 2, 3, ..."""
-        prompts = Prompts(world.prompts)
-        found = radix_search(world.policy(), prompts, group_size)
-        users = np.arange(len(world.prompts))
-        examples = world.choose(found.titles[users, users % group_size])
-        groups = judge(world.task, prompts, found, examples, group_normalized)
+        prompts = Prompts(workload.prompts)
+        found = radix_search(workload.policy(), prompts, group_size)
+        users = np.arange(len(workload.prompts))
+        examples = workload.choose(found.titles[users, users % group_size])
+        groups = judge(workload.task, prompts, found, examples, group_normalized)
         if len(groups.with_signal()) != len(users):
             raise AssertionError("a group without signal would be no work for one side")
-        reference = LanguageModel(_shifted_copy(world.model)).eval()
-        return cls(world=world, reference=reference, examples=examples, groups=groups)
+        reference = LanguageModel(_shifted_copy(workload.model)).eval()
+        return cls(workload=workload, reference=reference, examples=examples, groups=groups)
 
     def part(self, num_users: int, num_titles: int) -> "Updates":
         """Return the first titles of the first users alone, with the advantages that they have."""
@@ -96,7 +96,7 @@ class Updates:
 
     def ours(self, support: Support) -> None:
         """Add the gradient, computed on packed trees."""
-        groups, policy = self.groups, self.world.policy(support)
+        groups, policy = self.groups, self.workload.policy(support)
         lm = policy.lm
         loss_of = grpo(beta=BETA, kl="exact" if support == "catalogue" else "k3")
         sizes = group_sizes(policy.trie.host, groups.prompts, groups.titles, support)
@@ -123,10 +123,10 @@ class Updates:
     def released(self, rows_per_pass: int) -> None:
         """Add the gradient, computed on copies."""
         released_gradient(
-            self.world.model,
+            self.workload.model,
             self.reference.model,
             self.groups.prompts.ids,
-            self.world.completions(self.groups.titles),
+            self.workload.completions(self.groups.titles),
             self.groups.advantages,
             rows_per_pass=rows_per_pass,
         )
@@ -134,14 +134,16 @@ class Updates:
     def plain(self) -> None:
         """Add the gradient over the legal tokens, computed title by title."""
         groups = self.groups
-        catalogue_gradient(self.world, self.reference.model, groups.titles, groups.advantages, BETA)
+        catalogue_gradient(
+            self.workload, self.reference.model, groups.titles, groups.advantages, BETA
+        )
 
 
-def measure_update(world: World, setting: Setting) -> Measured:
+def measure_update(workload: Workload, setting: Setting) -> Measured:
     """Compare gradients, then race, then weigh."""
-    updates = Updates.of(world, setting.group_size)
+    updates = Updates.of(workload, setting.group_size)
     facts: dict[str, Any] = _assert_same(updates.part(*setting.num_checked))
-    model, users, rows = world.model, len(world.prompts), setting.rows_per_pass
+    model, users, rows = workload.model, len(workload.prompts), setting.rows_per_pass
 
     def side(run: Callable[[], None], times: int = 1, warm: bool = False) -> Side:
         def from_zero() -> None:
@@ -157,7 +159,7 @@ def measure_update(world: World, setting: Setting) -> Measured:
             "released": side(lambda: updates.released(rows)),
         },
         setting.rounds,
-        aside=world.scores.aside,
+        aside=workload.scores.aside,
         check=lambda _: None,  # `_assert_same` has seen to it
         label=f"update {setting.shape}",
     )
@@ -180,7 +182,7 @@ def gradient(model: PreTrainedModel, compute: Callable[[], None]) -> list[Tensor
 
 def _assert_same(updates: Updates) -> dict[str, float]:
     """Assert that gradients are those of plain computations; return the relative differences."""
-    model, rows = updates.world.model, updates.groups.titles.size
+    model, rows = updates.workload.model, updates.groups.titles.size
     return {
         "gradient_error_vocabulary": assert_same_gradient(
             gradient(model, lambda: updates.ours("vocabulary")),
@@ -194,7 +196,7 @@ def _assert_same(updates: Updates) -> dict[str, float]:
 
 def _weigh(updates: Updates) -> tuple[dict[str, Ratio], dict[str, int]]:
     """Return the ratios of peak memory; every side holds all groups in one pass."""
-    for parameter in updates.world.model.parameters():
+    for parameter in updates.workload.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     rows = updates.groups.titles.size
     peaks = {

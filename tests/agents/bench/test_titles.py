@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from agents.bench.engine.world import NUM_TITLES, describe, make_task
+from agents.bench.engine.workload import NUM_TITLES, describe, make_task
 from agents.bench.titles import synthetic_titles
 
 

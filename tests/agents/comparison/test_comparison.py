@@ -23,10 +23,11 @@ class Done:
 
     illegal_rate = duplicate_rate = 0.0
 
-    def __init__(self, ndcg, targets=(0, 1, 2, 3)):
+    def __init__(self, ndcg, targets=(0, 1, 2, 3), users=(7, 7, 7, 9)):
         """Values by example."""
         self.rows = {"ndcg@10": np.array(ndcg, float)}
         self.target_title = np.array(targets)
+        self.user = np.array(users)
 
 
 def cell(kind="policy"):
@@ -34,11 +35,13 @@ def cell(kind="policy"):
     return {"algorithm": {"kind": kind, "paper": "p"}, "seconds": {}}
 
 
+PLAN = {"seconds": 9.0, "data": "games", "split": "valid", "learning_rate": 2e-5}
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Two seeds of one algorithm, one of an agent, SFT and the oracle."""
-    plan = {"seconds": 9.0, "data": "games", "split": "valid", "learning_rate": 2e-5}
-    write_json(tmp_path / "plan.json", plan)
+    write_json(tmp_path / "plan.json", PLAN)
     write_row(tmp_path, "sft", None, Done([0.1, 0.2, 0.3, 0.4]), {})
     write_row(tmp_path, "oracle", None, Done([0.5, 0.5, 0.5, 0.5]), {})
     write_row(tmp_path, "rere", 0, Done([0.2, 0.3, 0.4, 0.5]), cell())
@@ -62,6 +65,44 @@ def test_rows_are_means_over_seeds_best_first(folder):
     assert "minus_sft" not in rows["sft"]
 
 
+def test_differences_resample_users(folder):
+    """My agent is .1, .2 and .3 below for one user and .2 for the other: both .2 in the mean."""
+    result = collect(folder)
+    assert (result["num_examples"], result["num_users"]) == (4, 2)
+    interval = result["difference_statistics"]["interval"]
+    assert (interval["unit"], interval["num_resamples"]) == ("user", 10_000)
+    found = result["rows"]["my-agent"]["minus_sft"]
+    assert (found["low"], found["high"]) == pytest.approx((-0.2, -0.2))
+
+
+def test_holm_corrects_for_all_rows_of_the_table(folder):
+    """Three differences, each as sure as 10,000 draws can say: 3 x 2 / 10,001."""
+    rows = collect(folder)["rows"]
+    found = [rows[name]["minus_sft"] for name in ("oracle", "rere", "my-agent")]
+    assert [row["p_value"] for row in found] == pytest.approx([2 / 10_001] * 3)
+    assert [row["p_value_holm"] for row in found] == pytest.approx([6 / 10_001] * 3)
+
+
+def test_a_single_user_has_no_interval(tmp_path):
+    """The difference stands alone, in JSON and in the table."""
+    write_json(tmp_path / "plan.json", PLAN)
+    write_row(tmp_path, "sft", None, Done([0.1] * 4, users=[1] * 4), {})
+    write_row(tmp_path, "rere", 0, Done([0.3] * 4, users=[1] * 4), cell())
+    result = collect(tmp_path)
+    found = result["rows"]["rere"]["minus_sft"]
+    assert [found[key] for key in ("low", "high", "p_value", "p_value_holm")] == [None] * 4
+    assert "| rere | 1 | 0.3000 | +0.2000 |  |  |" in markdown(result, "rere compare")
+
+
+def test_cells_without_users_have_to_be_run_again(folder):
+    """Those of older versions; the message names file and remedy."""
+    with np.load(folder / "rere-1.npz") as rows:
+        old = {name: rows[name] for name in rows.files if name != "user"}
+    np.savez_compressed(folder / "rere-1.npz", **old)
+    with pytest.raises(ValueError, match=r"rere-1\.npz must name the user .* new folder"):
+        collect(folder)
+
+
 def test_the_table_says_what_it_is(folder):
     """Command, time, marks and intervals."""
     text = markdown(collect(folder), "rere compare")
@@ -69,14 +110,18 @@ def test_the_table_says_what_it_is(folder):
     assert "9 seconds of one core each, valid split of `games`" in text
     assert "learning rate of 2e-05" in text
     assert "| my-agent* | 1 |" in text
-    assert "| rere | 2 | 0.4000 (0.3500-0.4500) | +0.1500 (+0.1500, +0.1500) | 80.0% |" in text
+    assert "over 4 rows of 2 users" in text
+    assert "bootstrap over users (10,000 resamples)" in text
+    row = "| rere | 2 | 0.4000 (0.3500-0.4500) | +0.1500 (+0.1500, +0.1500) | 0.0006 | 80.0% |"
+    assert row in text
 
 
 def test_other_examples_are_no_comparison(folder):
-    """A cell of another test split is named."""
-    write_row(folder, "gspo", 0, Done([0.1] * 4, targets=(3, 2, 1, 0)), cell())
-    with pytest.raises(ValueError, match="other examples"):
-        collect(folder)
+    """A cell of another test split, or of other users, is named."""
+    for others in ({"targets": (3, 2, 1, 0)}, {"users": (7, 7, 9, 9)}):
+        write_row(folder, "gspo", 0, Done([0.1] * 4, **others), cell())
+        with pytest.raises(ValueError, match="gspo was evaluated on other examples"):
+            collect(folder)
 
 
 def test_another_plan_needs_another_folder(folder):

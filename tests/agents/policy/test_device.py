@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from agents.language_model import LanguageModel
-from agents.policy.device import TokenBudget, checkpoint_activations
+from agents.policy.device import PassLimit, checkpoint_activations
 from agents.trees.pack import pack
 from agents.trees.tensors import TreeTensors
 
@@ -31,14 +31,14 @@ class Crowded:
 
 def test_a_budget_that_fits_stays():
     """Nothing is said, nothing repeated."""
-    budget, compute = TokenBudget(100), Crowded(100)
+    budget, compute = PassLimit(100), Crowded(100)
     assert budget.run(compute) == 100
     assert compute.tried == [100]
 
 
 def test_a_full_device_halves_the_budget_and_says_so():
     """The computation begins again, and later ones begin with the half."""
-    budget, compute = TokenBudget(100), Crowded(60)
+    budget, compute = PassLimit(100), Crowded(60)
     with pytest.warns(RuntimeWarning, match="at most 50 tokens, half as many"):
         assert budget.run(compute) == 50
     assert budget.run(compute) == 50
@@ -47,14 +47,14 @@ def test_a_full_device_halves_the_budget_and_says_so():
 
 def test_the_half_is_of_what_was_needed():
     """Half of a budget far above the need would change nothing."""
-    budget, compute = TokenBudget(1000), Crowded(70)
+    budget, compute = PassLimit(1000), Crowded(70)
     with pytest.warns(RuntimeWarning, match="at most 50 tokens"):
         assert budget.run(compute, needed=100) == 50
 
 
 def test_a_budget_is_halved_once():
     """Then the error is the user's."""
-    budget = TokenBudget(100)
+    budget = PassLimit(100)
     with pytest.warns(RuntimeWarning), pytest.raises(torch.cuda.OutOfMemoryError):
         budget.run(Crowded(40))
     with pytest.raises(torch.cuda.OutOfMemoryError):
@@ -68,19 +68,19 @@ def test_other_errors_pass():
         raise RuntimeError("shape mismatch")
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        TokenBudget(100).run(fails)
+        PassLimit(100).run(fails)
 
 
 def test_several_processes_do_not_go_on():
     """One that repeats its passes would leave the others waiting."""
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        TokenBudget(100, num_processes=2).run(Crowded(60))
+        PassLimit(100, num_processes=2).run(Crowded(60))
 
 
 def test_an_empty_budget_is_refused():
     """At least one token."""
     with pytest.raises(ValueError, match=r"`max_tokens` \(=0\)"):
-        TokenBudget(0)
+        PassLimit(0)
 
 
 class Count(torch.utils._python_dispatch.TorchDispatchMode):

@@ -21,6 +21,7 @@ from agents.reporting import (
 from agents.reporting.curves import learning_curves, read_metrics
 from agents.reporting.provenance import git_commit, package_versions
 from rere_env import Task
+from rere_env.confidence import holm
 
 EVIL = '<script>alert("x")</script> & co'
 TITLES = ["ant farm", EVIL, "cat game", "dog show", "eel"]
@@ -152,6 +153,25 @@ def test_each_recommender_is_compared_with_the_one_before_it(result):
         assert row["low"] <= row["value"] <= row["high"]
 
 
+def test_a_result_says_what_its_intervals_are(result):
+    """Rows, users, method, unit, resamples, level."""
+    for scores in result["recommenders"].values():
+        assert (scores["num_examples"], scores["num_users"]) == (7, 7)
+        assert (scores["interval"]["unit"], scores["interval"]["num_resamples"]) == ("user", 50)
+    interval = result["comparison_statistics"]["interval"]
+    assert (interval["unit"], interval["num_resamples"]) == ("user", 10_000)
+    assert "Holm" in result["comparison_statistics"]["p_value_holm"]
+
+
+def test_holm_corrects_for_all_comparisons(result):
+    """Every row counts, of whatever metric."""
+    rows = result["comparisons"]
+    assert len(rows) == 6  # two pairs, three metrics
+    expected = holm([row["p_value"] for row in rows])
+    assert [row["p_value_holm"] for row in rows] == pytest.approx(expected)
+    assert min(row["p_value"] for row in rows) * 6 == pytest.approx(expected.min())
+
+
 def test_share_of_oracle_is_a_ratio(result):
     """It is there for all but the oracle, and only where there is an oracle."""
     scores = result["recommenders"]
@@ -265,6 +285,45 @@ def test_the_report_holds_everything_and_needs_nothing(result, task, evaluations
     for _, attributes in page.tags:
         for name in ("src", "href"):
             assert attributes.get(name, "data:").startswith("data:")
+
+
+def test_the_report_says_what_was_resampled(result, tmp_path):
+    """Rows, users, resamples, and the p-values of the differences."""
+    row = result["comparisons"][0]
+    row |= {"value": 0.1, "p_value": 0.0123, "p_value_holm": 0.0345}
+    page = Page(write_report(tmp_path, result, []).read_text(encoding="utf-8"))
+    words = " ".join(" ".join(page.text).split())
+    assert "7 examples of 7 users" in words
+    assert "percentile bootstrap of 50 resamples, which draw users" in words
+    assert "Interval and p-value resample users (10,000 resamples)" in words
+    assert "0.0123 0.0345 better" in words
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "verdict"),
+    [(0.1, 0.049, "better"), (-0.1, 0.049, "worse"), (0.1, 0.05, "not shown")],
+)
+def test_the_verdict_holds_for_the_table_as_a_whole(result, tmp_path, value, p_value, verdict):
+    """The corrected p-value decides, not the interval."""
+    result["comparisons"] = [result["comparisons"][0] | {"value": value, "p_value_holm": p_value}]
+    html = write_report(tmp_path, result, []).read_text(encoding="utf-8")
+    assert f"<td>{verdict}</td>" in html
+
+
+def test_a_single_user_has_a_report_without_intervals(task, tmp_path):
+    """Values only; nothing is claimed."""
+    alone = task.split("test").take(slice(1))
+    popularity = Popularity(task, task.split("train"))
+    done = evaluate(popularity, task, alone, progress=False)
+    result = build_result(
+        {"a": done, "b": done}, dataset=task.dataset, seed=0, config={}, seconds={}
+    )
+    assert {row["p_value_holm"] for row in result["comparisons"]} == {None}
+    write_result(tmp_path / "result.json", result)
+    page = Page(write_report(tmp_path, result, []).read_text(encoding="utf-8"))
+    words = " ".join(" ".join(page.text).split())
+    assert "without intervals" in words
+    assert "not shown" in words
 
 
 def test_catalogue_text_is_escaped(result, tmp_path):

@@ -20,7 +20,7 @@ from agents.runs.numbers import StageSettings
 from agents.scoring import score_groups
 from agents.search import beam_search, sample_distinct, with_target
 from agents.training.learners import ReReLearner
-from rere_env import NO_TITLE, ReReEnv
+from rere_env import NO_TITLE, ReReEnv, ReReVectorEnv, rere
 from rere_env.prompts import Prompts
 from rere_env.types import Batch
 
@@ -326,7 +326,17 @@ def test_an_adapters_reference_cannot_be_synced(animal_task, model_of, accelerat
     with pytest.raises(
         ValueError, match=r"`reference_sync_steps` \(=512\) cannot sync `reference` \(=None\)"
     ):
-        ReReAgent(animal_task, policy, None, ReReConfig(), accelerator)
+        ReReAgent(animal_task, policy, None, ReReConfig(reference_sync_steps=512), accelerator)
+    assert ReReAgent(animal_task, policy, None, ReReConfig(), accelerator).reference is None
+
+
+def test_a_reference_is_synced_every_512_steps_by_default(animal_task, agent_of):
+    """Where it is a copy; and not before."""
+    agent = agent_of(group_size=8, reference_mix=1.0)
+    for step, is_synced in ((510, False), (511, True)):
+        agent.update(animal_task.split("train"), sgd(agent, 0.1), step)
+        pairs = zip(weights(agent.learner), weights(agent.reference), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) == is_synced
 
 
 def test_a_reference_without_syncs_stays(animal_task, agent_of):
@@ -392,3 +402,36 @@ def test_impossible_choices_are_refused():
         ReReConfig(group_size=1)
     with pytest.raises(ValueError, match=r"`reference_mix` \(=0\)"):
         replace(ReReConfig(), reference_mix=0)
+
+
+class Counted:
+    """A reward that counts its calls."""
+
+    def __init__(self):
+        """None so far."""
+        self.calls = 0
+
+    def __call__(self, titles, batch):
+        """Hit and rank."""
+        self.calls += 1
+        return rere(titles, batch)
+
+
+def test_a_reward_is_called_once_a_step(animal_task, agent_of):
+    """By the agent for all its groups, whatever is logged; by the environment for all that end."""
+    reward = Counted()
+    agent = agent_of(task=animal_task.with_reward(reward), group_size=4, inner_steps=2)
+    for step in range(3):
+        agent.update(animal_task.split("train"), sgd(agent), step)
+        assert reward.calls == step + 1
+
+    reward = Counted()
+    envs = ReReVectorEnv(
+        4, animal_task.with_reward(reward), slate_size=1, mask="lazy", autoreset_mode="Disabled"
+    )
+    envs.reset(seed=0)
+    moves = [animal_task.title_tokens[0]] * 4  # all rows write the same title, and end together
+    for tokens in np.array(moves).T:
+        assert reward.calls == 0
+        envs.step(tokens)
+    assert reward.calls == 1

@@ -95,3 +95,27 @@ def test_a_title_behind_an_illegal_one_is_an_error(animal_task):
     batch = animal_task.split("train").take(np.arange(1))
     with pytest.raises(ValueError, match="titles first"):
         judge(animal_task, PROMPTS.take([0]), candidates, batch, group_normalized)
+
+
+def test_a_reward_of_another_shape_is_refused(animal_task):
+    """[B, 1] was spread over the group in silence."""
+    task = animal_task.with_reward(lambda titles, batch: np.ones((len(titles), 1), np.float32))
+    batch = task.split("train").take(np.arange(2))
+    candidates = Candidates(
+        titles=np.array([[0, 1], [2, 3]]), logprobs=np.zeros((2, 2), np.float32)
+    )
+    with pytest.raises(ValueError, match=r"returned shape \(2, 1\) for titles of shape \(2, 2\)"):
+        judge(task, PROMPTS.take([0, 1]), candidates, batch, group_normalized)
+
+
+def test_logged_terms_are_what_was_paid(animal_task):
+    """Also where a group has empty slots: the penalties of two titles, not of three."""
+    titles = np.array([[7, 0, NO_TITLE]])
+    candidates = Candidates(titles=titles, logprobs=np.zeros((1, 3), np.float32))
+    batch = animal_task.split("train").take([2])  # its target is 7
+    groups = judge(animal_task, PROMPTS.take([2]), candidates, batch, group_normalized)
+    metrics = rollout_metrics(animal_task, candidates, batch, groups)
+    assert metrics["reward/hit"] + metrics["reward/rank"] == pytest.approx(
+        float(groups.rewards.sum()), abs=1e-6
+    )
+    assert metrics["reward/rank"] == pytest.approx(-0.6309 / 1.6309, abs=1e-4)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.language_model import LanguageModel
 from agents.policy import load_backbone
-from agents.policy.device import TokenBudget
+from agents.policy.device import PassLimit
 from agents.runs.numbers import StageSettings
 from agents.training.learners import SFTLearner
 from agents.training.sft import sft_loss, sft_update
@@ -75,7 +75,7 @@ def test_user_trees_learn_like_separate_sequences(
         torch.optim.SGD(lm.parameters(), lr=0.0),
         accelerator,
         max_grad_norm=1e9,
-        budget=TokenBudget(max_tokens),
+        budget=PassLimit(max_tokens),
     )
     assert metrics["loss/total"] == pytest.approx(slow.item(), rel=1e-5)
     assert metrics["sft/tokens"] == sum(len(TITLES[target].split()) + 1 for _, target in ROWS)
@@ -154,7 +154,7 @@ def test_a_full_device_repeats_the_step_in_smaller_parts(
         lm = accelerator.prepare(
             LanguageModel(model_of("qwen2", sliding_task.tokenizer.vocab_size))
         )
-        budget, calls = TokenBudget(20), []
+        budget, calls = PassLimit(20), []
 
         def loss(*args, calls=calls, disturbed=disturbed):
             calls.append(args)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.bench.engine import models, search, step, update, world
+from agents.bench.engine import models, search, step, update, workload
 from agents.bench.engine import run as engine
 from agents.bench.engine.growth import search_growth, update_growth
 from agents.bench.engine.models import make_model
@@ -20,7 +20,7 @@ from agents.bench.engine.plain import (
 )
 from agents.bench.engine.released import ReleasedMask, nested_dicts, prefix_table
 from agents.bench.engine.scores import UserScores
-from agents.bench.engine.world import Setting, World, make_task, make_world
+from agents.bench.engine.workload import Setting, Workload, make_task, make_workload
 from agents.cli import main
 from agents.policy import Policy
 from agents.scoring import score_catalogue
@@ -53,10 +53,10 @@ def tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def small_world(tiny_models: None) -> World:
+def small_workload(tiny_models: None) -> Workload:
     """Three users in a catalogue of 150 titles."""
     task = make_task(num_titles=150)
-    return make_world(task, make_model("small", task.tokenizer.eos_id), 3, 9)
+    return make_workload(task, make_model("small", task.tokenizer.eos_id), 3, 9)
 
 
 def test_scores_are_probabilities():
@@ -84,51 +84,52 @@ def test_the_score_of_a_title_is_the_sum_along_its_path():
 
 @pytest.mark.parametrize("support", ["catalogue", "vocabulary"])
 @pytest.mark.parametrize("method", [beam_search, radix_search, exact_search, sample])
-def test_every_search_walks_by_the_synthetic_scores(small_world, method, support):
+def test_every_search_walks_by_the_synthetic_scores(small_workload, method, support):
     """Log-probabilities are those of the table, for prompts that share a row of the cache."""
     found = method(
-        Policy(lm=small_world.lm, trie=small_world.trie, support=support),
-        Prompts(small_world.prompts),
+        Policy(lm=small_workload.lm, trie=small_workload.trie, support=support),
+        Prompts(small_workload.prompts),
         5,
     )
-    expected = np.take_along_axis(small_world.scores.titles(), found.titles, 1)
+    expected = np.take_along_axis(small_workload.scores.titles(), found.titles, 1)
     np.testing.assert_allclose(found.logprobs, expected, atol=1e-4)
 
 
-def test_the_whole_catalogue_is_scored_by_the_synthetic_scores(small_world):
+def test_the_whole_catalogue_is_scored_by_the_synthetic_scores(small_workload):
     """For some of the users, in any order."""
     rows = np.array([2, 0])
     scores = score_catalogue(
-        Policy.of(small_world.lm, small_world.task),
-        small_world.task.prompts(small_world.examples.take(rows)),
+        Policy.of(small_workload.lm, small_workload.task),
+        small_workload.task.prompts(small_workload.examples.take(rows)),
     )
-    np.testing.assert_allclose(scores, small_world.scores.titles()[rows], atol=1e-4)
+    np.testing.assert_allclose(scores, small_workload.scores.titles()[rows], atol=1e-4)
 
 
-def test_training_passes_are_left_alone(small_world):
+def test_training_passes_are_left_alone(small_workload):
     """The update learns from the model's own log-probabilities."""
-    updates = update.Updates.of(small_world, 4)
-    ours = update.gradient(small_world.model, lambda: updates.ours("vocabulary"))
-    theirs = update.gradient(small_world.model, lambda: updates.released(12))
+    updates = update.Updates.of(small_workload, 4)
+    ours = update.gradient(small_workload.model, lambda: updates.ours("vocabulary"))
+    theirs = update.gradient(small_workload.model, lambda: updates.released(12))
     assert assert_same_gradient(ours, theirs) <= 1e-5
 
 
-def test_the_kl_matters_to_the_gradients_that_are_compared(small_world):
+def test_the_kl_matters_to_the_gradients_that_are_compared(small_workload):
     """Against another reference the gradient differs by far more than what is tolerated."""
-    updates = update.Updates.of(small_world, 4)
-    other = replace(updates, reference=small_world.lm)
+    updates = update.Updates.of(small_workload, 4)
+    other = replace(updates, reference=small_workload.lm)
     for support in ("vocabulary", "catalogue"):
-        ours = update.gradient(small_world.model, lambda s=support: updates.ours(s))
-        without = update.gradient(small_world.model, lambda s=support: other.ours(s))
+        ours = update.gradient(small_workload.model, lambda s=support: updates.ours(s))
+        without = update.gradient(small_workload.model, lambda s=support: other.ours(s))
         with pytest.raises(AssertionError, match="gradients differ"):
             assert_same_gradient(ours, without)
 
 
-def test_passes_of_any_size_give_the_released_gradient(small_world):
+def test_passes_of_any_size_give_the_released_gradient(small_workload):
     """One copy at a time, or all of them."""
-    updates = update.Updates.of(small_world, 4)
+    updates = update.Updates.of(small_workload, 4)
     one, all_ = (
-        update.gradient(small_world.model, lambda r=rows: updates.released(r)) for rows in (1, 12)
+        update.gradient(small_workload.model, lambda r=rows: updates.released(r))
+        for rows in (1, 12)
     )
     assert assert_same_gradient(one, all_) <= 1e-5
 
@@ -158,15 +159,15 @@ def test_the_released_mask_knows_the_same_tokens_as_the_trie():
             node = task.trie.step(node, np.array([token]))
 
 
-def test_titles_are_read_from_what_generate_wrote(small_world):
+def test_titles_are_read_from_what_generate_wrote(small_workload):
     """A title ends at its EOS, whatever follows; what is no title is -1."""
-    tokens = small_world.task.title_tokens
-    [[ids]] = small_world.completions(np.array([[8]]))
+    tokens = small_workload.task.title_tokens
+    [[ids]] = small_workload.completions(np.array([[8]]))
     written = torch.zeros(1, 3, len(ids) + 2, dtype=torch.int64)
     written[0, 0, : len(ids)] = torch.tensor(ids)
     written[0, 1, : len(ids) - 1] = torch.tensor(ids[:-1])
     written[0, 1, len(ids) - 1 :] = int(tokens.local_model[-1])
-    assert small_world.titles_of(written).tolist() == [[8, -1, -1]]
+    assert small_workload.titles_of(written).tolist() == [[8, -1, -1]]
 
 
 def test_half_b_spreads_the_same_titles_over_a_larger_vocabulary():
@@ -191,9 +192,9 @@ def test_equal_titles_may_swap_only_where_scores_are_equal():
     assert recall(np.array([[0, 2]]), scores) == 0.5
 
 
-def test_search_reports_every_ratio(small_world):
+def test_search_reports_every_ratio(small_workload):
     """After equal titles for every user, an exact search that is exact, and sums of one."""
-    measured = search.measure_search(small_world, TINY)
+    measured = search.measure_search(small_workload, TINY)
     assert set(measured.ratios) == set(measured.wall_ratios)
     assert set(measured.ratios) == {
         "beam16_vocabulary",
@@ -208,7 +209,7 @@ def test_search_reports_every_ratio(small_world):
     assert len(measured.seconds["constrained"]["cpu_s"]) == 1
 
 
-def test_search_refuses_to_report_what_differs(small_world, monkeypatch):
+def test_search_refuses_to_report_what_differs(small_workload, monkeypatch):
     """A search that finds other titles is no search of ours."""
 
     def reversed_search(*args, **options):
@@ -217,12 +218,12 @@ def test_search_refuses_to_report_what_differs(small_world, monkeypatch):
 
     monkeypatch.setattr(search, "radix_search", reversed_search)
     with pytest.raises(AssertionError, match="nothing is reported"):
-        search.measure_search(small_world, TINY)
+        search.measure_search(small_workload, TINY)
 
 
-def test_update_reports_every_ratio(small_world):
+def test_update_reports_every_ratio(small_workload):
     """After equal gradients; memory is a share, not a factor."""
-    measured = update.measure_update(small_world, TINY)
+    measured = update.measure_update(small_workload, TINY)
     memory = {"update_memory", "update_memory_vocabulary"}
     assert set(measured.ratios) == {"update_vocabulary", "update_catalogue"} | memory
     assert set(measured.wall_ratios) == set(measured.ratios) - memory
@@ -230,16 +231,16 @@ def test_update_reports_every_ratio(small_world):
     assert 0 < measured.ratios["update_memory"]["median"] < 1
 
 
-def test_update_refuses_to_report_what_differs(small_world, monkeypatch):
+def test_update_refuses_to_report_what_differs(small_workload, monkeypatch):
     """Another weight of the KL is another gradient."""
     monkeypatch.setattr(update, "BETA", 0.05)
     with pytest.raises(AssertionError, match="gradients differ"):
-        update.measure_update(small_world, TINY)
+        update.measure_update(small_workload, TINY)
 
 
-def test_step_reports_its_ratio(small_world):
+def test_step_reports_its_ratio(small_workload):
     """After the rollout and the clipped gradient of the agent's own step were found right."""
-    measured = step.measure_step(small_world, TINY)
+    measured = step.measure_step(small_workload, TINY)
     assert set(measured.ratios) == {"step_catalogue"}
     assert measured.facts["gradient_error_step"] <= 1e-5
 
@@ -263,7 +264,7 @@ def test_the_command_prints_strict_json_and_writes_a_report(what, tmp_path, caps
     assert main(["bench", what, "--quick", "--json", "--out", str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {"ratios", "seconds", "settings", "machine", "versions", "command"} <= set(result)
-    assert result["settings"]["small"]["world"]["titles"] == 150
+    assert result["settings"]["small"]["workload"]["titles"] == 150
     for ratio in result["ratios"].values():
         assert ratio["low"] <= ratio["median"] <= ratio["high"]
     assert json.loads((tmp_path / f"{what}.json").read_text(encoding="utf-8")) == result
@@ -295,4 +296,4 @@ def test_a_folder_with_an_items_file_is_catalogue_enough(tmp_path):
     (tmp_path / "items.csv").write_text("\n".join(["item_id,title", *rows]), encoding="utf-8")
     task = make_task(tmp_path)
     assert task.trie.num_titles == 30
-    assert task.tokenizer.vocab_size <= world.VOCAB_SIZE
+    assert task.tokenizer.vocab_size <= workload.VOCAB_SIZE

@@ -33,10 +33,10 @@ __all__ = [
     "NUM_TITLES",
     "Measured",
     "Setting",
-    "World",
+    "Workload",
     "describe",
     "make_task",
-    "make_world",
+    "make_workload",
 ]
 
 NUM_TITLES = 11_252
@@ -101,7 +101,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class World:
+class Workload:
     """A task with B users, one example each in every split, and a policy.
 
     Attributes:
@@ -154,7 +154,7 @@ class World:
             target_title=np.asarray(titles, np.int32),
         )
 
-    def part(self, num_users: int) -> "World":
+    def part(self, num_users: int) -> "Workload":
         """Return the first users alone."""
         examples = self.examples.take(slice(num_users))
         return replace(
@@ -165,7 +165,7 @@ class World:
 def make_task(
     data: Path | None = None, num_titles: int = NUM_TITLES, shape: Shape = "small"
 ) -> Task:
-    """Build the catalogue; users come with `make_world`.
+    """Build the catalogue; users come with `make_workload`.
 
     Args:
         data: A folder with an `items` file; None: a synthetic catalogue.
@@ -198,9 +198,9 @@ def make_task(
     return Task.build(dataset, tokenizer=tokenizer)
 
 
-def make_world(
+def make_workload(
     task: Task, model: PreTrainedModel, num_users: int, prompt_length: int, seed: int = 0
-) -> World:
+) -> Workload:
     """Give a catalogue B users with prompts of P random tokens.
 
     Args:
@@ -225,7 +225,7 @@ def make_world(
     )
     trie = TorchTrie.build(task.trie, task.title_tokens, torch.device("cpu"))
     rows = prompts.tolist()
-    return World(
+    return Workload(
         task=replace(_with_examples(task, examples), prompt=_Prompts(rows)),
         model=model,
         lm=ScoredLanguageModel(model, trie, scores).eval(),
