@@ -9,15 +9,17 @@ Shape legend, used in every file of the project:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BATCH_COLUMNS",
     "NO_ITEM",
     "NO_TITLE",
+    "OBSERVATION_KEYS",
     "Batch",
     "BatchLike",
     "BatchRows",
@@ -140,6 +142,10 @@ class Batch:
         return self.take(np.sort(rng.choice(len(self), num, replace=False)))
 
 
+BATCH_COLUMNS = tuple(field.name for field in fields(Batch))
+"""The arrays of a batch, by name."""
+
+
 class BatchLike(Protocol):
     """What a reward may read of B examples: a `Batch` has it, and so has what stands for one."""
 
@@ -242,6 +248,10 @@ class Observation(TypedDict):
     history: IntArray  # [H] title id + 1, oldest first
     slate: IntArray  # [K] title id + 1, best first
     prefix: IntArray  # [L] local token ids of the title being written
+
+
+OBSERVATION_KEYS = tuple(Observation.__annotations__)
+"""The arrays of an observation, by name; a mask may stand beside them."""
 
 
 Reward: TypeAlias = Callable[[IntArray, BatchLike], FloatArray]

@@ -87,6 +87,10 @@ GLOBAL_GENERATORS = {
     ),
     "torch.default_generator",
 }
+NAMED_COLUMNS = {
+    "BATCH_COLUMNS": {"user", "history", "target", "target_title"},
+    "OBSERVATION_KEYS": {"history", "slate", "prefix"},
+}
 UNSAFE_MODULES = {
     "pickle",
     "_pickle",
@@ -298,6 +302,19 @@ def test_global_generators_are_lent_in_one_place(file: Path) -> None:
         (node.lineno, f"{ast.unparse(node)}: use `own_generators`")
         for node in ast.walk(parse(file))
         if isinstance(node, ast.Attribute) and ast.unparse(node) in GLOBAL_GENERATORS
+    ]
+    assert not wrong, offences(file, wrong)
+
+
+@each_file
+def test_columns_are_spelled_out_once(file: Path) -> None:
+    """Those of a batch and of an observation are named tuples of rere_env.types."""
+    wrong = [
+        (node.lineno, f"spells out {name}")
+        for node in ast.walk(parse(file))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        for name, columns in NAMED_COLUMNS.items()
+        if {each.value for each in node.elts if isinstance(each, ast.Constant)} == columns
     ]
     assert not wrong, offences(file, wrong)
 

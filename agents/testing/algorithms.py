@@ -26,7 +26,7 @@ from agents.training.budgeted import PolicyAlgorithm, as_algorithm
 from rere_env.rewards import WeightedSum, weighted_sum
 from rere_env.task import Task
 from rere_env.testing import check_recommender, some_examples
-from rere_env.types import BatchLike, FloatArray, IntArray, Recommender, Reward
+from rere_env.types import BATCH_COLUMNS, BatchLike, FloatArray, IntArray, Recommender, Reward
 from rere_env.worlds import copy_last
 
 __all__ = ["TianshouSource", "VecEnvSource", "check_algorithm", "check_same_episodes"]
@@ -178,7 +178,7 @@ def _untouched(task: Task, name: str) -> Iterator[None]:
 
 def _arrays(task: Task) -> Iterator[tuple[str, NDArray[np.generic]]]:
     for name, batch in task.splits.items():
-        for field in ("user", "history", "target", "target_title"):
+        for field in BATCH_COLUMNS:
             yield f'`{field}` of split("{name}")', getattr(batch, field)
     yield "the titles of items", task.catalogue.item_title
     yield "the tokens of titles", task.title_tokens.tokens

@@ -13,7 +13,7 @@ from rere_env.envs import ReReVectorEnv
 from rere_env.task import Task
 from rere_env.testing import ActionScores, EpisodeSource, Moment
 from rere_env.testing import check_same_episodes as check_same_in_gymnasium
-from rere_env.types import BoolArray, IntArray
+from rere_env.types import OBSERVATION_KEYS, BoolArray, IntArray
 from rere_env.wrappers import VectorDecisionActions
 
 __all__ = ["TianshouSource", "VecEnvSource", "check_same_episodes"]
@@ -138,8 +138,7 @@ class TianshouSource:
 
 def _by_row(columns: Any, num_rows: int) -> list[Columns]:  # noqa: ANN401
     return [
-        {key: np.asarray(columns[key])[row] for key in ("history", "slate", "prefix")}
-        for row in range(num_rows)
+        {key: np.asarray(columns[key])[row] for key in OBSERVATION_KEYS} for row in range(num_rows)
     ]
 
 

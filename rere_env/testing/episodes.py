@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from rere_env.task import Task
-from rere_env.types import BoolArray, FloatArray, IntArray
+from rere_env.types import OBSERVATION_KEYS, BoolArray, FloatArray, IntArray
 from rere_env.wrappers import DecisionActions, VectorDecisionActions
 
 __all__ = [
@@ -40,7 +40,6 @@ ActionScores: TypeAlias = Callable[[Columns], FloatArray]
 It must be a function of the observation alone. It is asked for one row at a time, so that no
 rounding can depend on the neighbours."""
 
-KEYS = ("history", "slate", "prefix")
 LAST = ("slate", "target", "target_rank")
 
 
@@ -142,7 +141,7 @@ def hashed_policy(num_actions: int, seed: int = 0) -> ActionScores:
     """Return a policy without weights: its scores are random, but fixed by the observation."""
 
     def scores(observation: Columns) -> FloatArray:
-        rows = np.concatenate([observation[key] for key in KEYS], axis=1)
+        rows = np.concatenate([observation[key] for key in OBSERVATION_KEYS], axis=1)
         return np.array([np.random.default_rng([seed, *row]).random(num_actions) for row in rows])
 
     return scores
@@ -180,7 +179,7 @@ def play(
 
 
 def _act(policy: ActionScores, observation: Columns, mask: BoolArray) -> int:
-    scores = policy({key: np.asarray(observation[key])[None] for key in KEYS})[0]
+    scores = policy({key: np.asarray(observation[key])[None] for key in OBSERVATION_KEYS})[0]
     return int(np.where(mask, scores, -np.inf).argmax())
 
 
@@ -199,7 +198,7 @@ def _compare(name: str, expected: list[list[Transcript]], found: list[list[Trans
 
 def _differences(a: Transcript, b: Transcript) -> Iterator[tuple[str, object, object]]:
     for step, (x, y) in enumerate(zip(a.observations, b.observations, strict=False)):
-        for key in KEYS:
+        for key in OBSERVATION_KEYS:
             if not np.array_equal(x[key], y[key]):
                 yield f"`{key}` of observation {step}", x[key], y[key]
         for want, got in zip(a.masks[step : step + 1], b.masks[step : step + 1], strict=False):

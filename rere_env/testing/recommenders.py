@@ -25,7 +25,7 @@ from rere_env.testing.episodes import (
     check_same_episodes,
     hashed_policy,
 )
-from rere_env.types import NO_TITLE, Batch, BoolArray, Recommender
+from rere_env.types import BATCH_COLUMNS, NO_TITLE, Batch, BoolArray, Recommender
 
 __all__ = [
     "ActionScores",
@@ -41,7 +41,6 @@ __all__ = [
 # B examples, k titles a list.
 
 Int64 = NDArray[np.int64]
-FIELDS = ("user", "history", "target", "target_title")
 
 
 def check_recommender(
@@ -118,9 +117,9 @@ def some_examples(task: Task, split: str, num_examples: int, rng: np.random.Gene
 def _ask(recommender: Recommender, task: Task, examples: Batch, k: int) -> Int64:
     """Return the answer [B, k] to a copy of the examples, once it has kept the rules of lists."""
     call = f"{type(recommender).__name__}.recommend(examples, k={k})"
-    given = Batch(**{name: getattr(examples, name).copy() for name in FIELDS})
+    given = Batch(**{name: getattr(examples, name).copy() for name in BATCH_COLUMNS})
     answer: object = recommender.recommend(given, k)  # whatever it is, in spite of its type
-    for name in FIELDS:
+    for name in BATCH_COLUMNS:
         if not np.array_equal(getattr(given, name), getattr(examples, name)):
             raise AssertionError(
                 f"{call} must leave its arguments as they are, but has changed "

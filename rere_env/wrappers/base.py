@@ -11,10 +11,9 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from rere_env.envs import ReReEnv, ReReVectorEnv
-from rere_env.types import BoolArray, FloatArray
+from rere_env.types import OBSERVATION_KEYS, BoolArray, FloatArray
 
 __all__ = [
-    "IDS",
     "MASK",
     "VectorObservationView",
     "VectorStep",
@@ -23,7 +22,6 @@ __all__ = [
     "find_vector_env",
 ]
 
-IDS = ("history", "slate", "prefix")
 """The keys of an observation that hold ids."""
 
 MASK = "action_mask"
@@ -66,10 +64,10 @@ def check_ids(space: spaces.Space[Any], view: str) -> None:
     Raises:
         TypeError: They are not.
     """
-    if not isinstance(space, spaces.Dict) or not set(IDS) <= space.spaces.keys():
+    if not isinstance(space, spaces.Dict) or not set(OBSERVATION_KEYS) <= space.spaces.keys():
         raise TypeError(
-            f"`{view}` reads {IDS} of the observation; got {space}. Put the wrapper that changed "
-            "it outside."
+            f"`{view}` reads {OBSERVATION_KEYS} of the observation; got {space}. Put the wrapper "
+            "that changed it outside."
         )
 
 

@@ -13,8 +13,8 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from rere_env.types import IntArray
-from rere_env.wrappers.base import IDS, VectorObservationView, check_ids
+from rere_env.types import OBSERVATION_KEYS, IntArray
+from rere_env.wrappers.base import VectorObservationView, check_ids
 
 __all__ = ["OneHotObservation", "VectorOneHotObservation"]
 
@@ -68,17 +68,17 @@ class VectorOneHotObservation(VectorObservationView):
 
 def _num_ids(space: spaces.Space[Any]) -> dict[str, int]:
     """Return the highest id of each key."""
-    return {key: int(space[key].high.max()) for key in IDS}  # type: ignore[index]
+    return {key: int(space[key].high.max()) for key in OBSERVATION_KEYS}  # type: ignore[index]
 
 
 def _flat_space(space: spaces.Space[Any], view: str, max_size: int) -> spaces.Space[Any]:
     """Return the space of the ones and zeros, if it is not too large."""
     check_ids(space, view)
-    lengths = {key: space[key].shape[0] for key in IDS}  # type: ignore[index]
+    lengths = {key: space[key].shape[0] for key in OBSERVATION_KEYS}  # type: ignore[index]
     num_ids = _num_ids(space)
-    size = sum(lengths[key] * num_ids[key] for key in IDS)
+    size = sum(lengths[key] * num_ids[key] for key in OBSERVATION_KEYS)
     if size > max_size:
-        parts = " + ".join(f"{key} {lengths[key]} x {num_ids[key]}" for key in IDS)
+        parts = " + ".join(f"{key} {lengths[key]} x {num_ids[key]}" for key in OBSERVATION_KEYS)
         raise ValueError(
             f"a one-hot observation may have at most `max_size` (={max_size}) floats, but this one "
             f"would have {size} ({parts}); embed the ids, take a smaller catalogue or "

@@ -10,8 +10,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from rere_env.dynamics import Dynamics
 from rere_env.task import Task
-from rere_env.types import IntArray
-from rere_env.wrappers.base import IDS, VectorStep, check_ids, find_env, find_vector_env
+from rere_env.types import OBSERVATION_KEYS, IntArray
+from rere_env.wrappers.base import VectorStep, check_ids, find_env, find_vector_env
 
 __all__ = ["EpisodeText", "VectorEpisodeText"]
 
@@ -91,7 +91,9 @@ class VectorEpisodeText(VectorWrapper):
             info: dict[str, Any] = {}
             if begun[row]:
                 info |= _prompt(self._base.surface.dynamics, int(infos["example"][row]))
-            info["text"] = _text(self._base.task, {key: observations[key][row] for key in IDS})
+            info["text"] = _text(
+                self._base.task, {key: observations[key][row] for key in OBSERVATION_KEYS}
+            )
             infos = self._add_info(infos, info, row)
         return infos
 

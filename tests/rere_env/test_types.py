@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rere_env.types import NO_ITEM, Batch, BatchRows
+from rere_env.types import BATCH_COLUMNS, NO_ITEM, OBSERVATION_KEYS, Batch, BatchRows
 
 
 @pytest.fixture
@@ -64,3 +64,9 @@ def test_some_rows_are_no_batch_and_gather_only_what_is_read(batch):
     some = BatchRows(OnlyTitles(), np.array([2, 1]))
     assert some.target_title.tolist() == [9, 0]
     assert not isinstance(BatchRows(batch, np.array([0])), Batch)
+
+
+def test_columns_have_their_names_in_order():
+    """Adapters unpack them in this order."""
+    assert BATCH_COLUMNS == ("user", "history", "target", "target_title")
+    assert OBSERVATION_KEYS == ("history", "slate", "prefix")

@@ -7,12 +7,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
 from agents.adapters.ids import IdEmbedding
+from rere_env.types import OBSERVATION_KEYS
 
 __all__ = ["EmbeddingExtractor"]
 
 # B observations, H history, K slate, L prefix, D size of an embedding.
-
-KEYS = ("history", "slate", "prefix")
 
 MAX_ID = 2**24
 """Stable-Baselines3 turns ids into float32 on their way here, which is exact up to this."""
@@ -29,20 +28,20 @@ class EmbeddingExtractor(BaseFeaturesExtractor):
             ValueError: It has more ids than a float32 can tell apart.
         """
         parts: dict[str, Any] = dict(getattr(observation_space, "spaces", {}))
-        if set(KEYS) - parts.keys():
+        if set(OBSERVATION_KEYS) - parts.keys():
             raise TypeError(
-                f"`observation_space` (={observation_space}) must be a Dict of {KEYS}, as the "
-                "environment gives it."
+                f"`observation_space` (={observation_space}) must be a Dict of "
+                f"{OBSERVATION_KEYS}, as the environment gives it."
             )
-        highest = {key: int(parts[key].high.max()) for key in KEYS}
+        highest = {key: int(parts[key].high.max()) for key in OBSERVATION_KEYS}
         if max(highest.values()) > MAX_ID:
             raise ValueError(f"ids (up to {max(highest.values())}) must be at most {MAX_ID}.")
-        num_places = sum(parts[key].shape[0] for key in KEYS)
+        num_places = sum(parts[key].shape[0] for key in OBSERVATION_KEYS)
         super().__init__(observation_space, num_places * embedding_dim)
         self.ids = IdEmbedding(highest["history"], highest["prefix"] + 1, embedding_dim)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Return features [B, (H + K + L) D]."""
-        history, slate, prefix = (observations[key].long() for key in KEYS)
+        history, slate, prefix = (observations[key].long() for key in OBSERVATION_KEYS)
         features: Tensor = self.ids(history, slate, prefix)
         return features

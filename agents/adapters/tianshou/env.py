@@ -18,9 +18,8 @@ from rere_env.dynamics.decisions import Decisions
 from rere_env.dynamics.groups import GroupedDynamics
 from rere_env.dynamics.rows import Transition
 from rere_env.envs import ReReVectorEnv
-from rere_env.types import IntArray
+from rere_env.types import OBSERVATION_KEYS, IntArray
 from rere_env.wrappers import VectorDecisionActions, VectorTianshouMask
-from rere_env.wrappers.base import IDS
 
 try:
     from tianshou.data import Batch
@@ -197,7 +196,7 @@ class ReReTianshouEnv(BaseVectorEnv):
         if isinstance(self._env, VectorTianshouMask):
             everything = Batch(self._env.observations(shown))
         else:
-            everything = Batch({key: shown[key] for key in IDS})
+            everything = Batch({key: shown[key] for key in OBSERVATION_KEYS})
         return everything if rows is self._all else everything[rows]
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from agents.adapters.ids import IdEmbedding
 from rere_env.task import Task
+from rere_env.types import OBSERVATION_KEYS
 
 __all__ = ["Critic", "IdNet", "IdSizes", "MaskedActor", "ValueNet"]
 
@@ -55,7 +56,7 @@ class IdNet(nn.Module):
     """Ids -> embeddings, side by side -> hidden layers -> outputs."""
 
     def __init__(
-        self, sizes: IdSizes, outputs: tuple[int, ...], *, embedding: int, hidden: tuple[int, ...]
+        self, sizes: IdSizes, outputs: tuple[int, ...], *, embedding: int, layers: tuple[int, ...]
     ) -> None:
         """Draw the weights.
 
@@ -63,23 +64,22 @@ class IdNet(nn.Module):
             sizes: Of the observations.
             outputs: Shape of an output: (n,), or (n, quantiles).
             embedding: Width of an embedding.
-            hidden: Widths of the hidden layers.
+            layers: Widths of the hidden layers.
         """
         super().__init__()
         self.outputs = outputs
         self.ids = IdEmbedding(sizes.num_titles, sizes.num_tokens, embedding)
-        widths = [(sizes.titles + sizes.tokens) * embedding, *hidden]
-        layers: list[nn.Module] = []
+        widths = [(sizes.titles + sizes.tokens) * embedding, *layers]
+        parts: list[nn.Module] = []
         for before, after in pairwise(widths):
-            layers += [nn.Linear(before, after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], int(np.prod(outputs))))
+            parts += [nn.Linear(before, after), nn.ReLU()]
+        self.layers = nn.Sequential(*parts, nn.Linear(widths[-1], int(np.prod(outputs))))
 
     def forward(self, observation: Mapping[str, NDArray[np.int64]]) -> Tensor:
         """Return [B, *outputs]."""
         device = self.ids.titles.weight.device
         history, slate, prefix = (
-            torch.as_tensor(observation[key], device=device)
-            for key in ("history", "slate", "prefix")
+            torch.as_tensor(observation[key], device=device) for key in OBSERVATION_KEYS
         )
         features = self.ids(history, slate, prefix)
         outputs: Tensor = self.layers(features).unflatten(-1, self.outputs)

@@ -38,7 +38,6 @@ from transformers import (
 )
 
 from agents.adapters.trl.rows import (
-    COLUMNS,
     first_rows,
     hf_tokenizer,
     prompt_texts,
@@ -54,7 +53,7 @@ from agents.types import Sampler, Support
 from rere_env.filters import Hidden
 from rere_env.prompts import Prompts
 from rere_env.task import Task
-from rere_env.types import NO_TITLE, Batch
+from rere_env.types import BATCH_COLUMNS, NO_TITLE, Batch
 
 __all__ = ["TRLGRPO", "prompt_dataset", "reward_function", "rollout_function"]
 
@@ -74,7 +73,7 @@ def prompt_dataset(task: Task, split: str = "train") -> Dataset:
     examples = task.split(split)
     rows = [examples[row] for row in np.flatnonzero(~task.hides_target(examples)).tolist()]
     prompts = prompt_texts(task, [row.history for row in rows])
-    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+    columns = {name: [getattr(row, name) for row in rows] for name in BATCH_COLUMNS}
     return Dataset.from_dict({"prompt": prompts, **columns})
 
 

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from rere_env.rewards import pay
 from rere_env.task import Task
 from rere_env.tokenizer import HFTokenizer
-from rere_env.types import NO_ITEM, NO_TITLE, Batch
+from rere_env.types import BATCH_COLUMNS, NO_ITEM, NO_TITLE, Batch
 
 __all__ = [
-    "COLUMNS",
     "RewardFunction",
     "first_rows",
     "hf_tokenizer",
@@ -26,9 +25,6 @@ __all__ = [
 
 RewardFunction = Callable[..., list[float | None]]
 """`(prompts, completions, **columns) -> a reward for each row`, as TRL calls it (ours: no None)."""
-
-COLUMNS = ("user", "history", "target", "target_title")
-"""What the data set must hold of an example, besides its prompt."""
 
 
 def reward_function(task: Task, group_size: int, *, illegal_reward: float = -1.0) -> RewardFunction:
@@ -163,7 +159,7 @@ def _text(completion: Any) -> str:  # noqa: ANN401 - text, or the messages of a 
 
 def _examples(task: Task, columns: dict[str, Any], rows: NDArray[np.int64]) -> Batch:
     """Gather the examples of the groups from the columns of `prompt_dataset`."""
-    if missing := [name for name in COLUMNS if name not in columns]:
+    if missing := [name for name in BATCH_COLUMNS if name not in columns]:
         raise ValueError(
             f"the data set lacks the columns {missing}; `prompt_dataset` makes one that has them."
         )
@@ -171,5 +167,7 @@ def _examples(task: Task, columns: dict[str, Any], rows: NDArray[np.int64]) -> B
     for place, row in enumerate(rows):
         items = columns["history"][row]
         history[place, : len(items)] = items
-    user, target, title = (np.array(columns[name])[rows] for name in COLUMNS if name != "history")
+    user, target, title = (
+        np.array(columns[name])[rows] for name in BATCH_COLUMNS if name != "history"
+    )
     return Batch(user=user, history=history, target=target, target_title=title)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agents.rewards.names import MADE, make_reward, parse_reward
 from rere_env import Batch
-from rere_env.rewards import REWARDS, reward_terms
+from rere_env.rewards import REWARDS, pay
 
 BATCH = Batch(
     user=np.array([0]),
@@ -89,7 +89,7 @@ def test_a_name_alone_is_the_reward_itself(name):
 def test_a_sum_pays_and_logs_its_terms():
     """Hit + rank + half the cosine, each under its own name."""
     titles = np.array([[1, 0]])
-    total, terms = reward_terms(make("rere+0.5*semantic"), titles, BATCH)
+    total, terms = pay(make("rere+0.5*semantic"), titles, BATCH)
     assert list(terms) == ["hit", "rank", "semantic"]
     np.testing.assert_allclose(terms["semantic"], [[0.6, 1.0]], atol=1e-6)
     np.testing.assert_allclose(total - 0.5 * terms["semantic"], [[-0.613, 1.0]], atol=1e-3)
@@ -105,7 +105,7 @@ def test_a_sum_pays_and_logs_its_terms():
 )
 def test_a_sequence_model_pays_on_the_scale_of_its_name(name, expected):
     """Raw, a probability, or a place in the group; logged by the very name."""
-    total, terms = reward_terms(make(name), np.array([[1, 0]]), BATCH)
+    total, terms = pay(make(name), np.array([[1, 0]]), BATCH)
     assert list(terms) == [name]
     np.testing.assert_allclose(total, expected, atol=1e-6)
 

@@ -255,7 +255,7 @@ def ids(value):
 
 def test_an_actor_gives_illegal_actions_no_chance():
     """Their probability is 0, and the entropy finite."""
-    actor = MaskedActor(IdNet(SIZES, (4,), embedding=2, hidden=()))
+    actor = MaskedActor(IdNet(SIZES, (4,), embedding=2, layers=()))
     logits, _ = actor(Batch(obs=ids(1), mask=np.array([[True, False, True, False]])))
     chosen = torch.distributions.Categorical(logits=logits)
     assert chosen.probs[0, [1, 3]].tolist() == [0, 0]
@@ -264,7 +264,7 @@ def test_an_actor_gives_illegal_actions_no_chance():
 
 def test_empty_places_weigh_nothing():
     """The embedding of 0 is zeros, and stays so."""
-    net = IdNet(SIZES, (4,), embedding=2, hidden=(3,))
+    net = IdNet(SIZES, (4,), embedding=2, layers=(3,))
     net(ids(0)).sum().backward()
     for table in (net.ids.titles, net.ids.tokens):
         assert table.weight[0].tolist() == [0, 0]
