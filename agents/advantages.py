@@ -4,13 +4,18 @@ Each row is a group, best first. A group of equal rewards gets exactly 0 from al
 within groups.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 
 from agents.types import Advantage
 
 __all__ = [
+    "ADVANTAGES",
     "batch_centered",
+    "find_advantage",
     "group_centered",
     "group_normalized",
     "leave_one_out",
@@ -122,3 +127,27 @@ def windowed(*, anchor: float = 2.0, tau: float = 1.0) -> Advantage:
         return torch.where(negative, share.sum(-1, keepdim=True) * weight, advantages)
 
     return advantage
+
+
+ADVANTAGES: Mapping[str, Advantage] = MappingProxyType(
+    {
+        "group_normalized": group_normalized,
+        "group_centered": group_centered,
+        "leave_one_out": leave_one_out,
+        "batch_centered": batch_centered,
+        "raw": raw,
+        "windowed": windowed(),
+    }
+)
+"""What a candidate is worth, by the names that `rere train --advantage` takes."""
+
+
+def find_advantage(advantage: str) -> Advantage:
+    """Return an advantage by name.
+
+    Raises:
+        ValueError: No advantage has this name.
+    """
+    if advantage not in ADVANTAGES:
+        raise ValueError(f"`advantage` (={advantage!r}) must be one of {sorted(ADVANTAGES)}.")
+    return ADVANTAGES[advantage]

@@ -29,7 +29,14 @@ from rere_env.types import Recommender
 if TYPE_CHECKING:
     from agents.rere.config import ReReConfig
 
-__all__ = ["Algorithm", "AlgorithmInfo", "algorithms", "find_algorithm", "register_algorithm"]
+__all__ = [
+    "Algorithm",
+    "AlgorithmInfo",
+    "Kind",
+    "algorithms",
+    "find_algorithm",
+    "register_algorithm",
+]
 
 GROUP = "rere_env.algorithms"
 """The entry-point group of other packages' algorithms."""
@@ -78,6 +85,22 @@ class AlgorithmInfo:
             ValueError: It has no such option.
         """
         return _make(self.name, _import(self.entry), options)
+
+    def choices(self, **options: Any) -> "ReReConfig":  # noqa: ANN401
+        """Import how a language model is trained; as `load`, for a policy.
+
+        Raises:
+            ValueError: It trains none, or has no such option.
+        """
+        from agents.rere.config import ReReConfig
+
+        made = self.load(**options)
+        if not isinstance(made, ReReConfig):
+            raise ValueError(
+                f"`algorithm` (={self.name!r}) trains no language model; it has no choices. Use a "
+                "policy of `rere algorithms`."
+            )
+        return made
 
 
 def _policy(name: str, summary: str, paper: str = "") -> AlgorithmInfo:

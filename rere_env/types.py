@@ -25,6 +25,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "Observation",
+    "Probabilistic",
     "Recommender",
     "Reward",
 ]
@@ -192,4 +193,12 @@ class Recommender(Protocol):
 
     def recommend(self, examples: Batch, k: int) -> IntArray:
         """Return title ids [B, k], best first, distinct; `NO_TITLE` pads a short list."""
+        ...
+
+
+class Probabilistic(Recommender, Protocol):
+    """A recommender that gives every title its probability."""
+
+    def probabilities(self, examples: Batch) -> FloatArray:
+        """Return p(title | history) [B, titles]; each row sums to 1."""
         ...

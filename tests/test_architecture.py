@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -342,7 +343,7 @@ HOLD_HIDDEN_TITLES = ("filters.py", "prompts.py", "shown.py", "trie.py")
 
 @each_file
 def test_values_travel_whole(file: Path) -> None:
-    """A `Policy`, not a model and a trie side by side; `Prompts`, not what is hidden beside it."""
+    """A `Policy`, not a model and a trie; `Prompts`, not what is hidden from them beside them."""
     wrong = []
     for line, names in arguments_of(parse(file)):
         if {"lm", "trie"} <= names and file.parts[:2] not in HOLD_PARTS_OF_A_POLICY:
@@ -350,3 +351,27 @@ def test_values_travel_whole(file: Path) -> None:
         if "hidden" in names and file.name not in HOLD_HIDDEN_TITLES:
             wrong.append((line, "takes `hidden`; take Prompts"))
     assert not wrong, offences(file, wrong)
+
+
+def test_one_noun_means_one_thing() -> None:
+    """A public class has a name of its own; agents of libraries are called as in those."""
+    homes: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        for node in parse(file).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(module)
+    twice = {
+        name: sorted(modules)
+        for name, modules in homes.items()
+        if len(modules) > 1 and not all(module.startswith("agents.adapters.") for module in modules)
+    }
+    assert not twice
+
+
+def test_package_data_exist() -> None:
+    """What pyproject.toml ships beside the modules is there."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        shipped = tomllib.load(file)["tool"]["setuptools"]["package-data"]
+    for package, patterns in shipped.items():
+        for pattern in patterns:
+            assert list((REPOSITORY / package).glob(pattern)), f"{package}: no file is {pattern}"

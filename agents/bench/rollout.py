@@ -5,7 +5,9 @@ choose the best one and steps: one token of each unfinished row a model call, wi
 once and a key-value cache. The tree search writes the same titles as a beam search.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from rere_env.dynamics.rows import Allowed, Rules
 from rere_env.ragged import owners
 from rere_env.task import Task
 
-__all__ = ["bench_rollout", "token_loop"]
+__all__ = ["bench_rollout", "markdown", "token_loop", "write_rollout_report"]
 
 
 def bench_rollout(
@@ -73,6 +75,26 @@ def bench_rollout(
         "seconds": seconds,
         "machine": machine(),
     }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return the result as Markdown tables."""
+    lines = ["| side | titles per second |", "|---|---:|"]
+    lines += [f"| {name} | {rate:,.0f} |" for name, rate in result["titles_per_second"].items()]
+    lines += ["", "| tree search / token loop | median | low | high |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {name} | {ratio['median']:.1f} | {ratio['low']:.1f} | {ratio['high']:.1f} |"
+        for name, ratio in result["ratios"].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_rollout_report(result: dict[str, Any], folder: Path) -> None:
+    """Write rollout.json and rollout.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    (folder / "rollout.json").write_text(text, encoding="utf-8")
+    (folder / "rollout.md").write_text(markdown(result), encoding="utf-8")
 
 
 @torch.no_grad()

@@ -13,11 +13,11 @@ from agents.runs.folder import RunFolder
 from rere_env.data.known import load_data
 from rere_env.task import Task
 
-__all__ = ["Policy", "load_policy", "warn_of_truncation"]
+__all__ = ["LoadedPolicy", "load_policy", "warn_of_truncation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Policy:
+class LoadedPolicy:
     """A loaded policy with the task it was trained for."""
 
     config: TrainConfig
@@ -26,7 +26,7 @@ class Policy:
     lm: LanguageModel
 
 
-def load_policy(run_or_model: str, data: str | None, device: str) -> Policy:
+def load_policy(run_or_model: str, data: str | None, device: str) -> LoadedPolicy:
     """Load a run's policy (ReRe if it got that far, else SFT), a model folder or a hub id.
 
     Args:
@@ -45,7 +45,7 @@ def load_policy(run_or_model: str, data: str | None, device: str) -> Policy:
     lm = LanguageModel(backbone.model.to(accelerator.device)).eval()
     task = backbone.task(dataset, exclude=config.filter())
     task = fit_prompts(task, lm.max_length, config.on_long_prompt)
-    return Policy(config=config, backbone=backbone, task=task, lm=lm)
+    return LoadedPolicy(config=config, backbone=backbone, task=task, lm=lm)
 
 
 def warn_of_truncation(task: Task) -> None:

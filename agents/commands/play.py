@@ -8,7 +8,6 @@ import numpy as np
 from agents.play.game import Game, play
 from rere_env.data.known import GAMES
 from rere_env.envs import ReReEnv
-from rere_env.games import oracle
 
 __all__ = ["Play"]
 
@@ -18,7 +17,8 @@ class Play:
     """Write a slate for one user, title by title, and see how good it was.
 
     The beginning of a title is enough: what is clear is completed, what is not is listed, and Tab
-    completes as in a shell. On the built-in world the best possible slate is shown beside yours.
+    completes as in a shell. Where the law is known, as in the built-in world, the best possible
+    slate is shown beside yours.
 
     Examples:
         rere play
@@ -47,7 +47,7 @@ class Play:
             num_examples = len(env.task.split(self.split))
             example = int(np.random.default_rng(self.seed).integers(num_examples))
         game = Game(env, example)
-        best = oracle() if self.data == GAMES else None
+        best = env.task.dataset.oracle
         if sys.stdin.isatty():
             _complete_on_tab(game)
             play(game, input, best)

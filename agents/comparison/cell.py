@@ -18,14 +18,13 @@ from accelerate.utils import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from agents.budget import Budget
-from agents.evaluation import Evaluation, Probabilities, evaluate
+from agents.evaluation import Evaluation, evaluate
 from agents.files import write_json
 from agents.registry import find_algorithm
 from agents.reporting.provenance import git_commit, package_versions
 from agents.rere.config import ReReConfig
 from agents.training.budgeted import PolicyAlgorithm, as_algorithm
 from rere_env.data.known import GAMES, load_data
-from rere_env.games import oracle
 from rere_env.task import Task
 from rere_env.types import Recommender
 
@@ -38,7 +37,6 @@ __all__ = [
     "read_row",
     "row_name",
     "run_cell",
-    "true_probabilities",
     "write_row",
 ]
 
@@ -117,20 +115,16 @@ def evaluate_row(recommender: Recommender, task: Task, plan: Plan) -> Evaluation
     examples = task.split(plan.split)
     if plan.test_rows is not None:
         examples = examples.take(slice(plan.test_rows))
+    oracle = task.dataset.oracle
     return evaluate(
         recommender,
         task,
         examples,
         ks=KS,
-        probabilities=true_probabilities(plan.data),
+        probabilities=None if oracle is None else oracle.probabilities,
         num_resamples=0,
         progress=False,
     )
-
-
-def true_probabilities(data: str) -> Probabilities | None:
-    """Return the law of the built-in world, None for other data."""
-    return oracle().probabilities if data == GAMES else None
 
 
 def write_row(

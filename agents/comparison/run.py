@@ -24,9 +24,9 @@ from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import load_backbone
 from agents.registry import find_algorithm
+from agents.reporting.results import ORACLE
 from agents.runs.folder import Stage
-from rere_env.data.known import GAMES, load_data
-from rere_env.games import oracle
+from rere_env.data.known import load_data
 from rere_env.types import Recommender
 
 __all__ = ["BASELINES", "START", "run_cells"]
@@ -34,7 +34,7 @@ __all__ = ["BASELINES", "START", "run_cells"]
 START = Stage.SFT.value
 """The row of the checkpoint that language models start from."""
 
-BASELINES = ("popularity", "co_occurrence", START, "oracle")
+BASELINES = ("popularity", "co_occurrence", START, ORACLE)
 """Rows without training of their own, and so without seeds."""
 
 
@@ -141,10 +141,10 @@ def _check_plan(plan: Plan, folder: Path) -> None:
 
 
 def _write_baselines(plan: Plan, folder: Path) -> None:
-    names = [name for name in BASELINES if name != "oracle" or plan.data == GAMES]
+    dataset = load_data(plan.data)
+    names = [name for name in BASELINES if name != ORACLE or dataset.oracle is not None]
     if all(cell_file(folder, name, None).is_file() for name in names):
         return
-    dataset = load_data(plan.data)
     backbone = load_backbone(plan.start, dataset.catalogue.titles)
     task = backbone.task(dataset)
     rows: dict[str, Recommender] = {
@@ -152,8 +152,8 @@ def _write_baselines(plan: Plan, folder: Path) -> None:
         "co_occurrence": CoOccurrence(task, task.split("train")),
         START: LMRecommender(task, LanguageModel(backbone.model), search=final_search("catalogue")),
     }
-    if "oracle" in names:
-        rows["oracle"] = oracle()
+    if dataset.oracle is not None:
+        rows[ORACLE] = dataset.oracle
     for name, recommender in rows.items():
         done = evaluate_row(recommender, task, plan)
         write_row(folder, name, None, done, {"plan": asdict(plan)})

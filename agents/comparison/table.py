@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.comparison.cell import read_row, row_name
 from agents.comparison.run import BASELINES, START
-from agents.reporting.results import about_differences, difference_rows, write_atomically
+from agents.reporting.results import ORACLE, about_differences, difference_rows, write_atomically
 from rere_env.confidence import NUM_RESAMPLES, count_users, paired_bootstrap
 from rere_env.types import IntArray
 
@@ -48,8 +48,8 @@ def collect(folder: Path, seed: int = 0) -> dict[str, Any]:
     for name, difference in _minus_sft(cells, metric, user, seed).items():
         rows[name]["minus_sft"] = {"metric": metric} | difference
     for name, row in rows.items():
-        if "oracle" in rows and name != "oracle":
-            best = rows["oracle"]["metrics"][metric]["mean"]
+        if ORACLE in rows and name != ORACLE:
+            best = rows[ORACLE]["metrics"][metric]["mean"]
             row["share_of_oracle"] = row["metrics"][metric]["mean"] / best
     ordered = sorted(rows, key=lambda name: -rows[name]["metrics"][metric]["mean"])
     return {
@@ -190,7 +190,7 @@ def _draw(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     metric = result["sorted_by"]
-    names = [name for name in result["rows"] if name != "oracle"][::-1]
+    names = [name for name in result["rows"] if name != ORACLE][::-1]
     found = [result["rows"][name]["metrics"][metric] for name in names]
     means = [value["mean"] for value in found]
     spread = [

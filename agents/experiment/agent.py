@@ -38,9 +38,13 @@ def train_agent(
         name: Of the folder; default: data, algorithm, seed and time.
 
     Raises:
-        ValueError: A flag was given that is about language models.
+        ValueError: It shall compute on a GPU.
     """
-    _check_flags(config)
+    if config.device == "cuda":
+        raise ValueError(
+            f"`device` (='cuda') is where language models compute, and {config.algorithm!r} trains "
+            "none: it chooses a device of its own; leave --device out."
+        )
     budget = _budget(config)
     run = RunFolder.create(runs_dir, name or config.default_name(), asdict(config))
     task = _task(config, dataset, run)
@@ -90,17 +94,3 @@ def _words(budget: Budget) -> str:
     if budget.steps is not None:
         limits.append(f"{budget.steps} steps")
     return "training for " + ", or ".join(limits)
-
-
-def _check_flags(config: TrainConfig) -> None:
-    """Refuse choices that would be ignored."""
-    for name in (
-        *("sampler", "advantage", "inner_steps", "max_refills", "repair_weight", "kl_groups"),
-        *("kl_weight", "sft_epochs", "rl_steps", "prompts_per_step", "group_size"),
-        *("sft_learning_rate", "rl_learning_rate"),
-    ):
-        if (value := getattr(config, name)) is not None:
-            raise ValueError(
-                f"`{name}` (={value!r}) is about language models, and {config.algorithm!r} trains "
-                "none; limit it by --train-seconds or --train-steps."
-            )

@@ -13,10 +13,9 @@ from agents.reporting import (
     write_report,
     write_result,
 )
+from agents.reporting.results import ORACLE
 from agents.runs.config import TrainConfig
 from agents.runs.folder import Progress, RunFolder
-from rere_env.data.known import GAMES
-from rere_env.games import oracle
 from rere_env.task import Task
 from rere_env.types import Batch, Recommender
 
@@ -54,9 +53,9 @@ def finish(
     }
     recommenders |= learnt
     probabilities: Probabilities | None = None
-    if config.data == GAMES:
-        recommenders["oracle"] = Filtered(oracle(), task)
-        probabilities = oracle().probabilities
+    if (oracle := task.dataset.oracle) is not None:
+        recommenders[ORACLE] = Filtered(oracle, task)
+        probabilities = oracle.probabilities
 
     evaluations: dict[str, Evaluation] = {}
     for name, recommender in recommenders.items():

@@ -1,31 +1,56 @@
 """From the flags of a run to the choices of its algorithm."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from agents import advantages
-from agents.registry import find_algorithm
+from agents.advantages import find_advantage
+from agents.registry import Kind, find_algorithm
 from agents.rere.config import ReReConfig
 from agents.runs.config import TrainConfig
 from agents.search import find_sampler
-from agents.types import Advantage, AdvantageName
 
-__all__ = ["ADVANTAGES", "choose"]
+__all__ = ["CHOICES", "NOT_FLAGS", "check_flags", "choose"]
 
-ADVANTAGES: Mapping[AdvantageName, Advantage] = MappingProxyType(
-    {
-        "group_normalized": advantages.group_normalized,
-        "group_centered": advantages.group_centered,
-        "leave_one_out": advantages.leave_one_out,
-        "batch_centered": advantages.batch_centered,
-        "raw": advantages.raw,
-        "windowed": advantages.windowed(),
-    }
+NAMED: Mapping[str, Callable[[str], object]] = MappingProxyType(
+    {"sampler": find_sampler, "advantage": find_advantage}
 )
+"""Choices that a flag names, and what finds the function of a name."""
 
-DEFAULT_SYNC = ReReConfig().reference_sync_steps
+CHOICES = tuple(
+    choice.name
+    for choice in fields(ReReConfig)
+    if choice.name in {flag.name for flag in fields(TrainConfig)}
+)
+"""The choices of an algorithm that a flag of the same name replaces."""
+
+NOT_FLAGS = (
+    "loss",
+    "reference_sync_steps",
+    "reference_mix",
+    "max_grad_norm",
+    "max_rollout_tokens",
+)
+"""The choices that are the algorithm's alone."""
+
+
+def check_flags(config: TrainConfig, kind: Kind) -> None:
+    """Refuse flags that an algorithm of this kind would ignore.
+
+    Raises:
+        ValueError: One was given.
+    """
+    for name, value in config.ignored_by(kind).items():
+        if kind == "agent":
+            raise ValueError(
+                f"`{name}` (={value!r}) is about language models, and {config.algorithm!r} trains "
+                "none; leave it out: what limits an agent is --train-seconds or --train-steps."
+            )
+        raise ValueError(
+            f"`{name}` (={value!r}) limits agents; {config.algorithm!r} trains a language model: "
+            "use --rl-steps."
+        )
 
 
 def choose(config: TrainConfig, group_size: int) -> ReReConfig:
@@ -38,33 +63,11 @@ def choose(config: TrainConfig, group_size: int) -> ReReConfig:
     Raises:
         ValueError: The algorithm trains no language model, or has no KL to weigh.
     """
-    if config.train_seconds is not None or config.train_steps is not None:
-        raise ValueError(
-            f"`train_seconds` (={config.train_seconds}) and `train_steps` (={config.train_steps}) "
-            f"limit agents; {config.algorithm!r} trains a language model: use --rl-steps."
-        )
-    info = find_algorithm(config.algorithm)
     options = {} if config.kl_weight is None else {"kl_weight": config.kl_weight}
-    chosen = info.load(**options)
-    if not isinstance(chosen, ReReConfig):
-        raise ValueError(
-            f"`algorithm` (={config.algorithm!r}) trains no language model; it has no choices."
-        )
+    chosen = find_algorithm(config.algorithm).choices(**options)
     asked: dict[str, Any] = {
-        "sampler": config.sampler and find_sampler(config.sampler),
-        "advantage": config.advantage and ADVANTAGES[config.advantage],
-        "inner_steps": config.inner_steps,
-        "max_refills": config.max_refills,
-        "repair_weight": config.repair_weight,
-        "kl_groups": config.kl_groups,
+        name: NAMED[name](value) if name in NAMED else value
+        for name in CHOICES
+        if (value := getattr(config, name)) is not None
     }
-    if config.peft == "lora" and chosen.reference_sync_steps == DEFAULT_SYNC:
-        # An adapter's reference, the policy with it switched off, stays what it is.
-        chosen = replace(chosen, reference_sync_steps=None)
-    return replace(
-        chosen,
-        group_size=group_size,
-        support=config.support,
-        max_tokens=config.max_tokens,
-        **{name: value for name, value in asked.items() if value is not None},
-    )
+    return replace(chosen, **(asked | {"group_size": group_size}))

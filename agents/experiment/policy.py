@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from agents.experiment.agent import train_agent
 from agents.experiment.final import finish
-from agents.experiment.flags import choose
+from agents.experiment.flags import check_flags, choose
 from agents.language_model import LanguageModel, context_length
 from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import Backbone, load_backbone
@@ -47,6 +47,7 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     _check_split(dataset, config.train_split)
     parse_reward(config.reward)
     info = find_algorithm(config.algorithm)
+    check_flags(config, info.kind)
     if info.kind == "agent":
         return train_agent(config, as_algorithm(info), dataset, runs_dir, name)
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage

@@ -14,12 +14,11 @@ import numpy as np
 from agents.play.suggestions import Completion, complete, follow, pick
 from rere_env.dynamics.rows import Rows
 from rere_env.envs import ReReEnv
-from rere_env.games import Oracle
 from rere_env.render.ansi import ansi as picture
 from rere_env.render.ansi import cut
 from rere_env.render.display import encodable, show, use_color
 from rere_env.render.scene import END, Scene, printable, scene
-from rere_env.types import NO_TITLE, Batch
+from rere_env.types import NO_TITLE, Batch, Probabilistic
 
 __all__ = ["Game", "play"]
 
@@ -116,7 +115,9 @@ class Game:
         return row
 
 
-def play(game: Game, read: Callable[[str], str] = input, oracle: Oracle | None = None) -> None:
+def play(
+    game: Game, read: Callable[[str], str] = input, oracle: Probabilistic | None = None
+) -> None:
     """Ask for lines until the slate is full, then show what it was worth.
 
     Args:
@@ -200,7 +201,7 @@ def _list(game: Game, found: Sequence[Completion]) -> Sequence[Completion]:
     return found[:LISTED]
 
 
-def _result(game: Game, outcome: dict[str, Any], oracle: Oracle | None) -> str:
+def _result(game: Game, outcome: dict[str, Any], oracle: Probabilistic | None) -> str:
     """Say what the slate was worth; beside it stands the oracle's."""
     slate, target = outcome["slate"].tolist(), outcome["target"]
     if oracle is None:

@@ -7,7 +7,7 @@ from typing import Any
 from agents.evaluation import Evaluation
 from agents.reporting.results import ORACLE
 
-__all__ = ["Cell", "Table", "evaluation_table", "item_tables", "result_table", "title_tables"]
+__all__ = ["Cell", "ResultTable", "evaluation_table", "item_tables", "result_table", "title_tables"]
 
 MISSING = "-"
 
@@ -28,7 +28,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class ResultTable:
     """A titled table, one row a recommender."""
 
     title: str
@@ -46,20 +46,20 @@ def result_table(result: Mapping[str, Any]) -> str:
     return "\n\n".join(_as_text(table) for table in title_tables(result))
 
 
-def title_tables(result: Mapping[str, Any]) -> list[Table]:
+def title_tables(result: Mapping[str, Any]) -> list[ResultTable]:
     """Return hit_rate@k, ndcg@k and the rest: coverage, share of the oracle, faults."""
     scores = result["recommenders"]
     tables = [_by_rank(name, scores) for name in ("hit_rate", "ndcg")]
     return [table for table in tables if table.columns] + [_summary(result)]
 
 
-def item_tables(result: Mapping[str, Any]) -> list[Table]:
+def item_tables(result: Mapping[str, Any]) -> list[ResultTable]:
     """Return the item-level tables."""
     tables = [_by_rank(name, result["recommenders"]) for name in ("item_hit_rate", "item_ndcg")]
     return [table for table in tables if table.columns]
 
 
-def _by_rank(name: str, scores: Mapping[str, Mapping[str, Any]]) -> Table:
+def _by_rank(name: str, scores: Mapping[str, Mapping[str, Any]]) -> ResultTable:
     """Return one metric at every k that any recommender has."""
     ks = sorted(
         {
@@ -72,7 +72,7 @@ def _by_rank(name: str, scores: Mapping[str, Mapping[str, Any]]) -> Table:
     return _table(name, {f"@{k}": _column(scores, f"{name}@{k}") for k in ks})
 
 
-def _summary(result: Mapping[str, Any]) -> Table:
+def _summary(result: Mapping[str, Any]) -> ResultTable:
     scores = result["recommenders"]
     shares = result.get("share_of_oracle", {})
     columns = {}
@@ -114,16 +114,16 @@ def _column(scores: Mapping[str, Mapping[str, Any]], metric: str) -> dict[str, C
     return cells
 
 
-def _table(title: str, columns: Mapping[str, Mapping[str, Cell]]) -> Table:
+def _table(title: str, columns: Mapping[str, Mapping[str, Cell]]) -> ResultTable:
     names = next(iter(columns.values()), {})
-    return Table(
+    return ResultTable(
         title=title,
         columns=tuple(columns),
         rows=tuple((name, tuple(cells[name] for cells in columns.values())) for name in names),
     )
 
 
-def _as_text(table: Table) -> str:
+def _as_text(table: ResultTable) -> str:
     lines = [(table.title, *table.columns)]
     lines += [(name, *(cell.text for cell in cells)) for name, cells in table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

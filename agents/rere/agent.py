@@ -23,6 +23,9 @@ from rere_env.types import Batch
 
 __all__ = ["MorePrompts", "ReReAgent", "ReReConfig"]
 
+AUTO_SYNC_STEPS = 512
+"""Steps between updates of a reference that is a copy, unless the choices say otherwise."""
+
 MorePrompts = Callable[[int], Batch]
 """`refill -> examples`: as many as a step has, others for every refill of it."""
 
@@ -56,7 +59,7 @@ class ReReAgent:
         """
         if reference is None and not has_lora(accelerator.unwrap_model(learner).model):
             raise ValueError("`reference` (=None) needs a policy with a LoRA adapter; pass a copy.")
-        if reference is None and config.reference_sync_steps is not None:
+        if reference is None and isinstance(config.reference_sync_steps, int):
             raise ValueError(
                 f"`reference_sync_steps` (={config.reference_sync_steps}) cannot sync `reference` "
                 "(=None): the policy with its adapter switched off never changes; use "
@@ -199,6 +202,8 @@ class ReReAgent:
     def _sync_reference(self, step: int) -> None:
         """Reference <- mix * policy + (1 - mix) * reference, whenever it is due."""
         every = self.config.reference_sync_steps
+        if every == "auto":
+            every = AUTO_SYNC_STEPS
         if self.reference is None or every is None or (step + 1) % every:
             return
         policy = self._policy.lm

@@ -28,7 +28,8 @@ class ReReConfig:
             this share of the advantages that follow; 0: they stay as they are.
         kl_groups: Groups that the loss, and so its KL, sees: those with `signal` or `all`.
         reference_sync_steps: Steps between updates of the reference, those without signal counted;
-            None: it never changes.
+            None: it never changes; `auto`: 512 where it is a copy of the policy, never where it is
+            the policy with its adapter switched off.
         reference_mix: Share of the policy in the updated reference.
         max_grad_norm: Gradient norm is clipped to this.
         max_tokens: Tree tokens a forward-backward pass may hold (rows times the longest); halved
@@ -45,7 +46,7 @@ class ReReConfig:
     max_refills: int = 0
     repair_weight: float = 0.0
     kl_groups: Literal["signal", "all"] = "signal"
-    reference_sync_steps: int | None = 512
+    reference_sync_steps: int | Literal["auto"] | None = "auto"
     reference_mix: float = 0.6
     max_grad_norm: float = 0.3
     max_tokens: int = 16_384

@@ -1,16 +1,23 @@
 """What a run was asked for: the flags of `rere train` as a value, written to config.json."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from agents.runs.numbers import Numbers, PresetName, choose_numbers
 from agents.types import AdvantageName, OnLongPrompt, Support
 from rere_env.data.known import GAMES
 from rere_env.filters import Filter, find_filter
 
-__all__ = ["TrainConfig"]
+__all__ = ["READ_BY", "TrainConfig"]
+
+READ_BY = "read_by"
+"""Key of a flag's metadata: the kind of algorithm that reads it, or `both`."""
+
+BOTH = {READ_BY: "both"}
+POLICY = {READ_BY: "policy"}
+AGENT = {READ_BY: "agent"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,40 +65,49 @@ class TrainConfig:
         lora_alpha: The adapter's output is scaled by lora_alpha / lora_rank.
     """
 
-    data: str = GAMES
-    train_split: str = "train"
-    model: str = "scratch:tiny"
-    preset: PresetName = "default"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 0
-    support: Support = "catalogue"
-    algorithm: str = "rere"
-    sampler: str | None = None
-    advantage: AdvantageName | None = None
-    inner_steps: int | None = None
-    max_refills: int | None = None
-    repair_weight: float | None = None
-    kl_groups: Literal["signal", "all"] | None = None
-    reward: str = "rere"
-    sentence_encoder: str | None = None
-    sft_epochs: int | None = None
-    rl_steps: int | None = None
-    prompts_per_step: int | None = None
-    group_size: int | None = None
-    sft_learning_rate: float | None = None
-    rl_learning_rate: float | None = None
-    kl_weight: float | None = None
-    train_seconds: float | None = None
-    train_steps: int | None = None
-    exclude: Literal["none", "history"] = "none"
-    history_length: int = 10
-    on_long_prompt: OnLongPrompt = "error"
-    max_tokens: int = 16_384
-    gradient_checkpointing: bool = False
-    peft: Literal["none", "lora"] = "none"
-    lora_rank: int = 16
-    lora_alpha: int = 32
+    data: str = field(default=GAMES, metadata=BOTH)
+    train_split: str = field(default="train", metadata=BOTH)
+    model: str = field(default="scratch:tiny", metadata=POLICY)
+    preset: PresetName = field(default="default", metadata=BOTH)
+    device: Literal["auto", "cpu", "cuda"] = field(default="auto", metadata=BOTH)
+    precision: Literal["fp32", "bf16"] = field(default="fp32", metadata=POLICY)
+    seed: int = field(default=0, metadata=BOTH)
+    support: Support = field(default="catalogue", metadata=POLICY)
+    algorithm: str = field(default="rere", metadata=BOTH)
+    sampler: str | None = field(default=None, metadata=POLICY)
+    advantage: AdvantageName | None = field(default=None, metadata=POLICY)
+    inner_steps: int | None = field(default=None, metadata=POLICY)
+    max_refills: int | None = field(default=None, metadata=POLICY)
+    repair_weight: float | None = field(default=None, metadata=POLICY)
+    kl_groups: Literal["signal", "all"] | None = field(default=None, metadata=POLICY)
+    reward: str = field(default="rere", metadata=BOTH)
+    sentence_encoder: str | None = field(default=None, metadata=BOTH)
+    sft_epochs: int | None = field(default=None, metadata=POLICY)
+    rl_steps: int | None = field(default=None, metadata=POLICY)
+    prompts_per_step: int | None = field(default=None, metadata=POLICY)
+    group_size: int | None = field(default=None, metadata=POLICY)
+    sft_learning_rate: float | None = field(default=None, metadata=POLICY)
+    rl_learning_rate: float | None = field(default=None, metadata=POLICY)
+    kl_weight: float | None = field(default=None, metadata=POLICY)
+    train_seconds: float | None = field(default=None, metadata=AGENT)
+    train_steps: int | None = field(default=None, metadata=AGENT)
+    exclude: Literal["none", "history"] = field(default="none", metadata=BOTH)
+    history_length: int = field(default=10, metadata=BOTH)
+    on_long_prompt: OnLongPrompt = field(default="error", metadata=POLICY)
+    max_tokens: int = field(default=16_384, metadata=POLICY)
+    gradient_checkpointing: bool = field(default=False, metadata=POLICY)
+    peft: Literal["none", "lora"] = field(default="none", metadata=POLICY)
+    lora_rank: int = field(default=16, metadata=POLICY)
+    lora_alpha: int = field(default=32, metadata=POLICY)
+
+    def ignored_by(self, kind: Literal["policy", "agent"]) -> dict[str, Any]:
+        """Return the flags that were given, and that an algorithm of this kind does not read."""
+        return {
+            flag.name: value
+            for flag in fields(TrainConfig)
+            if flag.metadata[READ_BY] not in ("both", kind)
+            and (value := getattr(self, flag.name)) != flag.default
+        }
 
     def filter(self) -> Filter | None:
         """Return what hides titles, None for nothing."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from rere_env.envs import ReReVectorEnv
 from rere_env.task import Task
-from rere_env.testing import EpisodeSource, Moment, Policy
+from rere_env.testing import ActionScores, EpisodeSource, Moment
 from rere_env.testing import check_same_episodes as check_same_in_gymnasium
 from rere_env.types import BoolArray, IntArray
 from rere_env.wrappers import VectorDecisionActions
@@ -25,7 +25,7 @@ Columns = dict[str, Any]
 
 def check_same_episodes(
     task: Task,
-    policy: Policy | None = None,
+    policy: ActionScores | None = None,
     *,
     libraries: tuple[str, ...] = ("sb3", "tianshou"),
     decisions: bool = False,

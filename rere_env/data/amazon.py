@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from rere_env.data.download import Progress
+from rere_env.data.download import ReportBytes
 from rere_env.data.tables import write_csv
 
 __all__ = ["convert_amazon"]
@@ -31,7 +31,7 @@ def convert_amazon(
     destination: Path,
     *,
     since: date | None = None,
-    progress: Progress | None = None,
+    progress: ReportBytes | None = None,
 ) -> dict[str, int]:
     """Write items.csv and interactions.csv from a file of reviews and one of metadata.
 
@@ -82,13 +82,13 @@ def convert_amazon(
 _Event = tuple[str, str, int, float]  # user, item, time in seconds, rating
 
 
-def _after(before: int, total: int, progress: Progress | None) -> Progress | None:
+def _after(before: int, total: int, progress: ReportBytes | None) -> ReportBytes | None:
     """Return who is told of one file among several."""
     return progress and (lambda done, _: progress(before + done, total))
 
 
 def _read_reviews(
-    path: Path, since: date | None, progress: Progress | None
+    path: Path, since: date | None, progress: ReportBytes | None
 ) -> tuple[list[_Event], dict[str, int]]:
     first = 0 if since is None else int(datetime(*since.timetuple()[:3], tzinfo=UTC).timestamp())
     events: dict[tuple[str, str, int], float] = {}
@@ -111,7 +111,7 @@ def _read_reviews(
     return [(*event, rating) for event, rating in events.items()], counts
 
 
-def _read_titles(path: Path, wanted: set[str], progress: Progress | None) -> dict[str, str]:
+def _read_titles(path: Path, wanted: set[str], progress: ReportBytes | None) -> dict[str, str]:
     titles: dict[str, str] = {}
     for line, record in _records(path, progress, frozenset(item.encode() for item in wanted)):
         item = _field(record, "asin", str, path, line)
@@ -128,7 +128,7 @@ def _is_markup(title: str) -> bool:
 
 
 def _records(
-    path: Path, progress: Progress | None, wanted: frozenset[bytes] | None = None
+    path: Path, progress: ReportBytes | None, wanted: frozenset[bytes] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line, object) of every line that is not blank, nor clearly about unwanted items."""
     size = path.stat().st_size

@@ -14,7 +14,7 @@ import numpy as np
 from rere_env.catalogue import Catalogue, DuplicatePolicy
 from rere_env.data.records import write_items, write_split
 from rere_env.data.sources import Prefer, Selection, Source, SplitProtocol, read_source
-from rere_env.types import Batch, IntArray
+from rere_env.types import Batch, IntArray, Probabilistic
 
 __all__ = [
     "Dataset",
@@ -36,6 +36,7 @@ class Dataset:
         history_length: H, the width of every history.
         content_hash: sha256 over catalogue and splits; the file format does not matter.
         report: Counts of what was read, made, cut and left out.
+        oracle: Knows the law behind the examples; None: nobody does.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset:
     history_length: int
     content_hash: str
     report: Mapping[str, int]
+    oracle: Probabilistic | None = None
 
     def with_train(self, split: str) -> "Dataset":
         """Return the data set with another of its splits as `train`."""

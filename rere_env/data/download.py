@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-__all__ = ["DownloadError", "Progress", "download", "file_sha256"]
+__all__ = ["DownloadError", "ReportBytes", "download", "file_sha256"]
 
 CHUNK = 1 << 20
 
-Progress: TypeAlias = Callable[[int, int | None], None]
+ReportBytes: TypeAlias = Callable[[int, int | None], None]
 """Called with (bytes so far, bytes in all or None)."""
 
 
@@ -31,7 +31,7 @@ def download(
     path: Path,
     *,
     sha256: str | None = None,
-    progress: Progress | None = None,
+    progress: ReportBytes | None = None,
     attempts: int = 3,
     wait_s: float = 1.0,
     timeout_s: float = 60.0,
@@ -125,7 +125,7 @@ class _Part:
         self.data.replace(path)
 
 
-def _go_on(url: str, part: _Part, progress: Progress | None, timeout_s: float) -> str | None:
+def _go_on(url: str, part: _Part, progress: ReportBytes | None, timeout_s: float) -> str | None:
     """Fetch what is missing; return what interrupted it, None if the file is complete."""
     # identity: a server that compresses on the way would make the bytes other than the file's.
     headers = {"Accept-Encoding": "identity", **part.resume_headers()}
@@ -153,7 +153,7 @@ def _go_on(url: str, part: _Part, progress: Progress | None, timeout_s: float) -
 
 
 def _receive(
-    response: http.client.HTTPResponse, part: _Part, progress: Progress | None
+    response: http.client.HTTPResponse, part: _Part, progress: ReportBytes | None
 ) -> str | None:
     start = part.size
     rest = response.headers.get("Content-Length")

@@ -15,7 +15,7 @@ from typing import Any
 
 from rere_env.data.amazon import convert_amazon
 from rere_env.data.datasets import Dataset, build_dataset, check_empty
-from rere_env.data.download import Progress, download
+from rere_env.data.download import ReportBytes, download
 from rere_env.data.known import ORIGINS
 
 __all__ = ["SOURCES", "AmazonFiles", "RemoteFile", "fetch_dataset"]
@@ -91,7 +91,7 @@ def fetch_dataset(
     raw: Path | None = None,
     source: AmazonFiles | None = None,
     pins: Mapping[str, str] = MappingProxyType({}),
-    progress: Callable[[str], Progress] | None = None,
+    progress: Callable[[str], ReportBytes] | None = None,
     **build: Any,  # noqa: ANN401 - the arguments of build_dataset
 ) -> Dataset:
     """Download a data set, build it, and write where it came from into its report.json.

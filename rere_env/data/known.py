@@ -1,6 +1,7 @@
 """Which data do you mean: the built-in world, a data set by name, or a folder."""
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from rere_env.catalogue import Catalogue
 from rere_env.data.datasets import Dataset, dataset_of, load_dataset
 from rere_env.data.sources import Source
 from rere_env.data.splits import chronological_splits
-from rere_env.games import HISTORY_LENGTH, games_world
+from rere_env.games import HISTORY_LENGTH, games_world, oracle
 
 __all__ = ["GAMES", "ORIGINS", "data_places", "find_data", "games_dataset", "load_data"]
 
@@ -56,7 +57,7 @@ def games_dataset() -> Dataset:
         users={},
         counts={"interactions": len(world.user)},
     )
-    return dataset_of("games", source, HISTORY_LENGTH)
+    return replace(dataset_of("games", source, HISTORY_LENGTH), oracle=oracle(world))
 
 
 def find_data(name: str) -> Path:

@@ -1,9 +1,9 @@
 """Checks to run on a recommender, or a stack, of your own."""
 
 from rere_env.testing.episodes import (
+    ActionScores,
     EpisodeSource,
     Moment,
-    Policy,
     Transcript,
     check_same_episodes,
     hashed_policy,
@@ -11,9 +11,9 @@ from rere_env.testing.episodes import (
 from rere_env.testing.recommenders import check_recommender, some_examples
 
 __all__ = [
+    "ActionScores",
     "EpisodeSource",
     "Moment",
-    "Policy",
     "Transcript",
     "check_recommender",
     "check_same_episodes",

@@ -19,10 +19,10 @@ from rere_env.types import BoolArray, FloatArray, IntArray
 from rere_env.wrappers import DecisionActions, VectorDecisionActions
 
 __all__ = [
+    "ActionScores",
     "EpisodeSource",
     "Moment",
     "NativeSource",
-    "Policy",
     "SingleSource",
     "Transcript",
     "check_same_episodes",
@@ -34,7 +34,7 @@ __all__ = [
 
 Columns: TypeAlias = dict[str, NDArray[Any]]
 
-Policy: TypeAlias = Callable[[Columns], FloatArray]
+ActionScores: TypeAlias = Callable[[Columns], FloatArray]
 """`{history [M, H], slate [M, K], prefix [M, L]} -> scores [M, n]`; the best legal action acts.
 
 It must be a function of the observation alone. It is asked for one row at a time, so that no
@@ -95,7 +95,7 @@ class Transcript:
 
 def check_same_episodes(
     task: Task | str,
-    policy: Policy | None = None,
+    policy: ActionScores | None = None,
     *,
     sources: Mapping[str, EpisodeSource] | None = None,
     decisions: bool = False,
@@ -138,7 +138,7 @@ def check_same_episodes(
         _compare(name, expected, play(source, policy, num_episodes, seed))
 
 
-def hashed_policy(num_actions: int, seed: int = 0) -> Policy:
+def hashed_policy(num_actions: int, seed: int = 0) -> ActionScores:
     """Return a policy without weights: its scores are random, but fixed by the observation."""
 
     def scores(observation: Columns) -> FloatArray:
@@ -149,7 +149,7 @@ def hashed_policy(num_actions: int, seed: int = 0) -> Policy:
 
 
 def play(
-    source: EpisodeSource, policy: Policy, num_episodes: int, seed: int
+    source: EpisodeSource, policy: ActionScores, num_episodes: int, seed: int
 ) -> list[list[Transcript]]:
     """Act by a frozen policy until every row has had its episodes; return them by row."""
     current = [Transcript(observations=[start]) for start in source.reset(seed)]
@@ -179,7 +179,7 @@ def play(
     return [episodes[:num_episodes] for episodes in over]
 
 
-def _act(policy: Policy, observation: Columns, mask: BoolArray) -> int:
+def _act(policy: ActionScores, observation: Columns, mask: BoolArray) -> int:
     scores = policy({key: np.asarray(observation[key])[None] for key in KEYS})[0]
     return int(np.where(mask, scores, -np.inf).argmax())
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from rere_env.task import Task
 from rere_env.testing.episodes import (
+    ActionScores,
     EpisodeSource,
     Moment,
-    Policy,
     Transcript,
     check_same_episodes,
     hashed_policy,
@@ -28,9 +28,9 @@ from rere_env.testing.episodes import (
 from rere_env.types import NO_TITLE, Batch, BoolArray, Recommender
 
 __all__ = [
+    "ActionScores",
     "EpisodeSource",
     "Moment",
-    "Policy",
     "Transcript",
     "check_recommender",
     "check_same_episodes",

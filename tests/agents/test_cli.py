@@ -14,6 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from agents.cli import main
 from agents.commands import Command
+from agents.commands.bench.env import Env
+from agents.commands.bench.rollout import Rollout
+from agents.commands.bench.search import Search
+from agents.commands.bench.step import Step
+from agents.commands.bench.update import Update
 from agents.commands.data.build import Build
 from agents.commands.data.check import Check
 from agents.commands.data.export import Export
@@ -257,17 +262,22 @@ def test_data_check_prints_the_counts(data: Path, walk_titles, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["counts"]["items"] == len(walk_titles)
 
 
-def test_bench_rollout_reports_both_sides(run: Path, capsys) -> None:
+def test_bench_rollout_reports_both_sides(run: Path, tmp_path: Path, capsys) -> None:
     """`rere bench rollout --json` gives titles per second of token loop and tree search."""
     flags = ["--model", str(run), "--num-users", "4", "--slate-size", "3", "--repeats", "1"]
-    assert main(["bench", "rollout", *flags, "--json", "--device", "cpu"]) == 0
+    flags += ["--json", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(["bench", "rollout", *flags]) == 0
     printed = json.loads(capsys.readouterr().out)
+    written = (tmp_path / "out" / "rollout.json").read_text(encoding="utf-8")
+    assert json.loads(written) == printed
+    assert "| slate |" in (tmp_path / "out" / "rollout.md").read_text(encoding="utf-8")
     assert set(printed["ratios"]) == {"one_title", "slate"}
     assert all(rate > 0 for rate in printed["titles_per_second"].values())
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["evaluate"], ["recommend"], ["play"], ["data", "build"], ["bench"]]
+    "command",
+    [[], ["train"], ["evaluate"], ["recommend"], ["play"], ["data", "build"], ["bench", "env"]],
 )
 def test_help_teaches(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command has a --help that says what it does."""
@@ -314,7 +324,8 @@ def test_only_what_needs_torch_asks_for_it(arguments: list[str], status: int, er
     assert (process.returncode, process.stderr) == (status, error)
 
 
-COMMANDS = [get_args(choice)[0] for choice in get_args(Command)] + [Get, Build, Check, Export]
+COMMANDS = [get_args(choice)[0] for choice in get_args(Command)]
+COMMANDS += [Get, Build, Check, Export, Env, Rollout, Search, Step, Update]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)

@@ -60,7 +60,7 @@ def bench_engine(
     what: Subject,
     *,
     quick: bool = False,
-    rounds: int = FULL.rounds,
+    rounds: int | None = None,
     data: Path | None = None,
     half_b: bool = True,
     growth: bool = True,
@@ -70,13 +70,14 @@ def bench_engine(
     Args:
         what: The subject.
         quick: The small model only, fewer users and rounds, no growth: under two minutes.
-        rounds: Of the races on the small model.
+        rounds: Of the races on the small model; None: 5, or 2 where it is quick.
         data: A folder with an `items` file; None: the synthetic catalogue.
         half_b: Also measure in the shape of Qwen2-0.5B.
         growth: Also measure how cost grows.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
-    settings = [QUICK[what]] if quick else [replace(FULL, rounds=rounds)]
+    small = QUICK[what] if quick else FULL
+    settings = [small if rounds is None else replace(small, rounds=rounds)]
     left_out = {}
     if half_b and not quick:
         free = _free_gib()

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-__all__ = ["DENSE_INFO", "stepper"]
+from agents.bench.env.peers import PeerMask
 
-DENSE_INFO = False
+__all__ = ["MASK", "stepper"]
+
+MASK: PeerMask = "none"
 """The masks are asked for, not put into every info."""
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tianshou.env import DummyVectorEnv
 
-__all__ = ["DENSE_INFO", "stepper"]
+from agents.bench.env.peers import PeerMask
 
-DENSE_INFO = True
+__all__ = ["MASK", "stepper"]
+
+MASK: PeerMask = "dense"
 """The masks travel with every step."""
 
 

@@ -1,13 +1,13 @@
 """The peers: the same environment as one would write it at first, with a dict trie and lists.
 
-Plain Python, one object a row, dense masks; run under the vector environments of Gymnasium,
-Stable-Baselines3 and Tianshou. The yardstick of `env.py`, which asserts equal results before it
-measures.
+Plain Python, one object a row; masks dense, or the legal tokens as a list. Run under the vector
+environments of Gymnasium, Stable-Baselines3 and Tianshou. The yardstick of `steps.py`, which
+asserts equal results before it measures.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from rere_env.task import Task
 from rere_env.types import NO_ITEM
 
-__all__ = ["DictTrieEnv", "dict_trie"]
+__all__ = ["DictTrieEnv", "PeerMask", "dict_trie"]
+
+PeerMask = Literal["none", "ragged", "dense"]
+"""What the peer makes of its legal tokens at every step."""
 
 
 def dict_trie(task: Task) -> dict[str, Any]:
@@ -45,10 +48,19 @@ class DictTrieEnv(gym.Env[dict[str, Any], np.int64]):
         root: dict[str, Any],
         *,
         slate_size: int = 16,
-        mask: bool = True,
+        mask: PeerMask = "dense",
         wide: bool = False,
     ) -> None:
-        """Take the nested dicts of `dict_trie(task)`; `mask=False` leaves the dense masks out."""
+        """Take the nested dicts of `dict_trie(task)`.
+
+        Args:
+            task: Titles and users.
+            root: Nested dicts of the titles.
+            slate_size: K.
+            mask: `dense` puts a mask into the infos, `ragged` keeps the legal actions as a list
+                (Gymnasium's vectors cannot hand it on, which spares this side some work).
+            wide: Actions are the tokenizer's own ids.
+        """
         model_ids = task.title_tokens.local_model.tolist()
         self.to_local = {token: i for i, token in enumerate(model_ids)} if wide else None
         self.to_action = model_ids if wide else None
@@ -57,6 +69,7 @@ class DictTrieEnv(gym.Env[dict[str, Any], np.int64]):
         num_tokens = task.title_tokens.num_tokens
         self.num_actions = task.tokenizer.vocab_size if wide else num_tokens
         self.history_length = task.history_length
+        self.kept: list[int] = []
         self.length = task.trie.max_length - 1
         self.root = root
         num_titles = task.catalogue.num_titles
@@ -136,15 +149,19 @@ class DictTrieEnv(gym.Env[dict[str, Any], np.int64]):
 
     def info(self) -> dict[str, Any]:
         """Return the dense mask, if it was asked for."""
-        if not self.mask:
-            return {}
-        return {"action_mask": self.action_masks()}
+        if self.mask == "ragged":
+            self.kept = self.legal_actions()
+        return {"action_mask": self.action_masks()} if self.mask == "dense" else {}
+
+    def legal_actions(self) -> list[int]:
+        """Return the legal actions, in no order."""
+        legal = self.legal()
+        return legal if self.to_action is None else [self.to_action[token] for token in legal]
 
     def action_masks(self) -> NDArray[np.int8]:
         """Return the dense mask, as MaskablePPO asks for it."""
         mask = np.zeros(self.num_actions, np.int8)
-        legal = self.legal()
-        mask[legal if self.to_action is None else [self.to_action[t] for t in legal]] = 1
+        mask[self.legal_actions()] = 1
         return mask
 
 

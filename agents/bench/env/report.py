@@ -154,7 +154,7 @@ def _libraries(task: Task, num_envs: int = 256, num_steps: int = 8) -> dict[str,
         except ImportError as error:
             rates[name] = f"skipped: {error.name} is not installed"
             continue
-        make = partial(DictTrieEnv, task, root, slate_size=1, mask=peer.DENSE_INFO)
+        make = partial(DictTrieEnv, task, root, slate_size=1, mask=peer.MASK)
         step = peer.stepper(make, num_envs)
         started = time.process_time()
         for row in drawn.actions:

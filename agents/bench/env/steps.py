@@ -1,8 +1,9 @@
 """Steps per second of the environment beside plain Python, in one run. Equality is asserted first.
 
-Ratios are of process CPU time of one thread, round by round, sides interleaved. Ours gives its
-masks as ragged arrays (`candidates()` at every step, nothing dense is made); the peer gives dense
-int8 masks, as Gymnasium's examples do. Actions are drawn beforehand, all of them legal.
+Ratios are of process CPU time of one thread, round by round, sides interleaved. Legal tokens are
+given as ragged arrays (ours: `candidates()`; the peer: a list a row) or as dense int8 masks, as
+Gymnasium's examples do; like is compared with like, and ours ragged with the peer's dense besides.
+Actions are drawn beforehand, all of them legal.
 """
 
 import time
@@ -15,7 +16,7 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
-from agents.bench.env.peers import DictTrieEnv, dict_trie
+from agents.bench.env.peers import DictTrieEnv, PeerMask, dict_trie
 from agents.bench.env.tasks import widened
 from agents.bench.timing import interleave, ratio
 from rere_env.envs import ReReVectorEnv
@@ -121,8 +122,15 @@ def named_ratios(
     drawn = draw_actions(task, num_envs, num_steps)
     ratios: dict[str, dict[str, float]] = {}
     wide = widened(task)
-    ratios |= _against_peer("masked_151936", wide, drawn, "csr", peer_steps, repeats)
-    ratios |= _against_peer("unmasked", task, drawn, "none", peer_steps, repeats)
+    masks: tuple[tuple[str, Masks, PeerMask], ...] = (
+        ("masked_151936", "csr", "dense"),
+        ("ragged_151936", "csr", "ragged"),
+        ("dense_151936", "dense", "dense"),
+        ("unmasked", "none", "none"),
+    )
+    for name, ours, theirs in masks:
+        some = task if theirs == "none" else wide
+        ratios |= _against_peer(name, some, drawn, ours, theirs, peer_steps, repeats)
     ratios |= _against_cartpole(task, drawn, repeats)
     ratios["million_titles"] = _against_size(task, million, drawn, "none", repeats)
     ratios["million_titles_csr"] = _against_size(task, million, drawn, "csr", repeats)
@@ -130,13 +138,19 @@ def named_ratios(
 
 
 def _against_peer(
-    name: str, task: Task, drawn: Actions, masks: Masks, peer_steps: int, repeats: int
+    name: str,
+    task: Task,
+    drawn: Actions,
+    masks: Masks,
+    peer_mask: PeerMask,
+    peer_steps: int,
+    repeats: int,
 ) -> dict[str, dict[str, float]]:
     """Return ours / `SyncVectorEnv` of plain Python, for both backends."""
-    wide = masks == "csr"
+    wide = peer_mask != "none"
     actions = task.title_tokens.local_model[drawn.actions] if wide else drawn.actions
     num_envs = actions.shape[1]
-    peer = sync_peer(task, num_envs, mask=masks != "none", wide=wide)
+    peer = sync_peer(task, num_envs, mask=peer_mask, wide=wide)
     ours: dict[str, ReReVectorEnv] = {
         backend: ReReVectorEnv(
             num_envs,
@@ -195,7 +209,7 @@ def _against_size(
     return ratio(seconds["small"], seconds["large"])
 
 
-def sync_peer(task: Task, num_envs: int, *, mask: bool, wide: bool) -> SyncVectorEnv:
+def sync_peer(task: Task, num_envs: int, *, mask: PeerMask, wide: bool) -> SyncVectorEnv:
     """Return plain Python under Gymnasium's own vector environment; the dict trie is shared."""
     root = dict_trie(task)
     return SyncVectorEnv(
@@ -226,12 +240,23 @@ def assert_equal(
             found = second[-1]["action_mask"][rows, tokens].all()
             if not found or len(tokens) != second[-1]["action_mask"].sum():
                 raise AssertionError("candidates() and the peer's dense masks differ")
+        if isinstance(theirs, SyncVectorEnv) and (kept := _kept(theirs)) is not None:
+            indptr, tokens = ours.candidates()
+            if [sorted(row) for row in np.split(tokens, indptr[1:-1])] != kept:
+                raise AssertionError("candidates() and the peer's lists differ")
         if step == len(actions):
             return
         first, second = ours.step(actions[step]), theirs.step(actions[step])
         np.testing.assert_allclose(first[1], second[1], atol=1e-6)  # ours sums float32 terms
         np.testing.assert_array_equal(first[2], second[2])
         np.testing.assert_array_equal(first[3], second[3])
+
+
+def _kept(peer: SyncVectorEnv) -> list[list[int]] | None:
+    """Return the peer's lists of legal actions, ascending; None where it makes none."""
+    envs = [env.unwrapped for env in peer.envs]
+    lists = [sorted(env.kept) for env in envs if isinstance(env, DictTrieEnv)]
+    return lists if any(lists) else None
 
 
 @dataclass(frozen=True, slots=True)

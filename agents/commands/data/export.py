@@ -15,10 +15,10 @@ from tqdm import tqdm
 import rere_env
 from agents.baselines import CoOccurrence, Popularity
 from agents.reporting.provenance import git_commit, package_versions
+from agents.reporting.results import ORACLE
 from rere_env.data import ORIGINS, find_data
 from rere_env.data.known import GAMES
 from rere_env.envs import ReReVectorEnv
-from rere_env.games import oracle
 from rere_env.offline import Episode, TargetExpert, choose_examples, expert_episodes
 from rere_env.offline.minari import DataCard, MaskFormat, choose_masks, write_minari
 from rere_env.task import Task
@@ -27,7 +27,7 @@ from rere_env.types import Recommender
 __all__ = ["Export"]
 
 REPOSITORY = "https://github.com/rere-env/rere-env"
-EXPERTS = ("target", "popularity", "co_occurrence", "oracle")
+EXPERTS = ("target", "popularity", "co_occurrence", ORACLE)
 NUM_ENVS = 256
 GIB = 1 << 30
 
@@ -37,10 +37,11 @@ class Export:
     """Write the titles of an expert into the environment and store the episodes (extra `offline`).
 
     Experts: `target` (the answer; in a longer slate then the most popular titles), `popularity`,
-    `co_occurrence`, `oracle` (built-in world), or a policy: a run, a model folder or a hub id.
-    Each example of the split is one episode: observations, tokens, rewards, ends and the legal
-    actions beside every observation. Minari's `recover_environment()` makes the environment again,
-    `recover_environment(eval_env=True)` the same on the test split.
+    `co_occurrence`, `oracle` (where the law is known, as in the built-in world), or a policy: a
+    run, a model folder or a hub id. Each example of the split is one episode: observations,
+    tokens, rewards, ends and the legal actions beside every observation. Minari's
+    `recover_environment()` makes the environment again, `recover_environment(eval_env=True)` the
+    same on the test split.
 
     Examples:
         rere data export --minari rere/games-target-v0
@@ -90,11 +91,6 @@ class Export:
     def run(self) -> None:
         """Play, write and say where."""
         recommender, data = (None, self.data or GAMES) if self.expert in EXPERTS else self._policy()
-        if self.expert == "oracle" and data != GAMES:
-            raise ValueError(
-                f"`expert` (='oracle') knows the built-in world only, not {data!r}; use target, "
-                "popularity, co_occurrence or a policy."
-            )
         env = self._make(data)
         task: Task = env.unwrapped.task  # type: ignore[attr-defined]
         expert = recommender or _counting_expert(self.expert, task, self.train_split)
@@ -205,8 +201,13 @@ class Export:
 
 
 def _counting_expert(name: str, task: Task, train_split: str) -> Recommender:
-    if name == "oracle":
-        return oracle()
+    if name == ORACLE:
+        if task.dataset.oracle is None:
+            raise ValueError(
+                f"`expert` (={name!r}) must know the law behind the data, and nobody knows that of "
+                f"{task.dataset.name!r}; use target, popularity, co_occurrence or a policy."
+            )
+        return task.dataset.oracle
     train = task.split(train_split)
     if name == "co_occurrence":
         return CoOccurrence(task, train)

@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from rere_env.data import data_places
-from rere_env.data.download import Progress
+from rere_env.data.download import ReportBytes
 from rere_env.data.fetch import fetch_dataset
 
 __all__ = ["Get"]
@@ -94,7 +94,7 @@ class _Bars:
     def __init__(self) -> None:
         self.open: list[Any] = []
 
-    def __call__(self, what: str) -> Progress:
+    def __call__(self, what: str) -> ReportBytes:
         bar = tqdm(desc=what, unit="B", unit_scale=True, unit_divisor=1024)
         self.open.append(bar)
 

@@ -75,6 +75,8 @@ def test_an_agent_of_a_library_is_kept(tmp_path):
         (["--algorithm", "nothing"], "rere algorithms"),
         (["--algorithm", "dpo", "--kl-weight", "0.1"], "no option of 'dpo'"),
         (["--algorithm", "sb3_ppo", "--rl-steps", "3"], "is about language models"),
+        (["--algorithm", "sb3_ppo", "--model", "scratch:nano"], "is about language models"),
+        (["--algorithm", "sb3_ppo", "--device", "cuda"], "a device of its own"),
         (["--algorithm", "rere", "--train-seconds", "3"], "--rl-steps"),
     ],
 )

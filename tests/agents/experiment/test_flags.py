@@ -1,10 +1,13 @@
 """From flags to choices."""
 
+from dataclasses import fields, replace
+
 import pytest
 
-from agents.advantages import leave_one_out
+from agents.advantages import ADVANTAGES, leave_one_out
 from agents.algorithms import gspo, rere
-from agents.experiment.flags import ADVANTAGES, choose
+from agents.experiment.flags import CHOICES, NOT_FLAGS, check_flags, choose
+from agents.rere.config import ReReConfig
 from agents.runs.config import TrainConfig
 from agents.search import radix_search
 
@@ -41,9 +44,16 @@ def test_zero_is_a_choice():
     assert choose(TrainConfig(algorithm="dapo", max_refills=0), 4).max_refills == 0
 
 
-def test_an_adapters_reference_stays():
-    """Under LoRA nothing can be synced."""
-    assert choose(TrainConfig(peft="lora"), 4).reference_sync_steps is None
+def eager():
+    """Return choices that ask for the default's number of steps in words."""
+    return ReReConfig(reference_sync_steps=512)
+
+
+def test_an_adapter_changes_no_choice():
+    """What asks for 512 under LoRA gets the agent's error, what asks for nothing is `auto`."""
+    assert choose(TrainConfig(peft="lora"), 4).reference_sync_steps == "auto"
+    asks = f"{__name__}:eager"
+    assert choose(TrainConfig(peft="lora", algorithm=asks), 4).reference_sync_steps == 512
 
 
 def test_a_kl_where_there_is_none_is_refused():
@@ -67,3 +77,35 @@ def test_every_name_has_a_function():
     from agents.types import AdvantageName
 
     assert set(ADVANTAGES) == set(get_args(AdvantageName))
+
+
+def test_every_choice_is_a_flag_or_said_not_to_be():
+    """A new one that is neither is ignored by `rere train` without anybody having decided so."""
+    assert {choice.name for choice in fields(ReReConfig)} == {*CHOICES, *NOT_FLAGS}
+    assert not set(CHOICES) & set(NOT_FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("model", "scratch:nano"), ("precision", "bf16"), ("support", "vocabulary")],
+        *[("max_tokens", 1), ("gradient_checkpointing", True), ("peft", "lora")],
+        *[("lora_rank", 1), ("lora_alpha", 1), ("on_long_prompt", "truncate"), ("kl_weight", 0.0)],
+    ],
+)
+def test_flags_of_language_models_are_refused_for_agents(name, value):
+    """Where they say something else than the default, zero included."""
+    config = TrainConfig(algorithm="sb3_ppo")
+    check_flags(config, "agent")
+    check_flags(replace(config, **{name: value}), "policy")
+    with pytest.raises(ValueError, match=rf"`{name}` \(={value!r}\) is about language models"):
+        check_flags(replace(config, **{name: value}), "agent")
+
+
+@pytest.mark.parametrize("name", ["train_seconds", "train_steps"])
+def test_flags_of_agents_are_refused_for_language_models(name):
+    """A language model is limited by its steps."""
+    config = TrainConfig(**{name: 3})
+    check_flags(config, "agent")
+    with pytest.raises(ValueError, match=rf"`{name}` \(=3\) limits agents; .* use --rl-steps"):
+        check_flags(config, "policy")

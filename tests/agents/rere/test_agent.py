@@ -326,7 +326,17 @@ def test_an_adapters_reference_cannot_be_synced(animal_task, model_of, accelerat
     with pytest.raises(
         ValueError, match=r"`reference_sync_steps` \(=512\) cannot sync `reference` \(=None\)"
     ):
-        ReReAgent(animal_task, policy, None, ReReConfig(), accelerator)
+        ReReAgent(animal_task, policy, None, ReReConfig(reference_sync_steps=512), accelerator)
+    assert ReReAgent(animal_task, policy, None, ReReConfig(), accelerator).reference is None
+
+
+def test_a_reference_is_synced_every_512_steps_by_default(animal_task, agent_of):
+    """Where it is a copy; and not before."""
+    agent = agent_of(group_size=8, reference_mix=1.0)
+    for step, is_synced in ((510, False), (511, True)):
+        agent.update(animal_task.split("train"), sgd(agent, 0.1), step)
+        pairs = zip(weights(agent.learner), weights(agent.reference), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) == is_synced
 
 
 def test_a_reference_without_syncs_stays(animal_task, agent_of):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agents.bench.env import steps as bench
+from agents.bench.env.peers import DictTrieEnv
 from agents.bench.env.report import markdown
 from agents.bench.env.tasks import WIDE, catalogue_task, widened
 from rere_env import ReReVectorEnv
@@ -11,6 +12,10 @@ from rere_env import ReReVectorEnv
 NAMES = {
     "masked_151936_numpy",
     "masked_151936_numba",
+    "ragged_151936_numpy",
+    "ragged_151936_numba",
+    "dense_151936_numpy",
+    "dense_151936_numba",
     "unmasked_numpy",
     "unmasked_numba",
     "cartpole_numpy",
@@ -37,7 +42,9 @@ def test_every_name_has_a_ratio_and_its_spread(task):
     assert "| unmasked_numba |" in markdown({"ratios": ratios, "limits": {"a": 1.0}})
 
 
-@pytest.mark.parametrize(("mask", "wide"), [(True, True), (True, False), (False, False)])
+@pytest.mark.parametrize(
+    ("mask", "wide"), [("dense", True), ("dense", False), ("ragged", True), ("none", False)]
+)
 def test_plain_python_plays_the_same_game(task, mask, wide):
     """Observations, rewards, ends and legal actions of 60 steps, ends of episodes among them."""
     world = widened(task) if wide else task
@@ -52,10 +59,20 @@ def test_plain_python_plays_the_same_game(task, mask, wide):
 def test_unequal_sides_are_refused(task):
     """Nothing is timed that does not do the same."""
     ours = ReReVectorEnv(4, task, slate_size=1, mask="lazy")
-    other = bench.sync_peer(catalogue_task(301), 4, mask=True, wide=False)
+    other = bench.sync_peer(catalogue_task(301), 4, mask="dense", wide=False)
     actions = bench.draw_actions(task, 4, 30).actions
     with pytest.raises(AssertionError):
         bench.assert_equal(ours, other, actions)
+
+
+def test_unequal_lists_are_refused(task, monkeypatch):
+    """A legal action less is not the same."""
+    ours = ReReVectorEnv(4, task, slate_size=1, mask="lazy")
+    other = bench.sync_peer(task, 4, mask="ragged", wide=False)
+    legal = DictTrieEnv.legal
+    monkeypatch.setattr(DictTrieEnv, "legal", lambda env: legal(env)[1:] or [0])
+    with pytest.raises(AssertionError, match="lists differ"):
+        bench.assert_equal(ours, other, bench.draw_actions(task, 4, 5).actions)
 
 
 def test_forced_tokens_are_no_decisions(task):

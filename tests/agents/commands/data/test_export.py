@@ -138,7 +138,6 @@ def test_a_folder_of_data_is_found_again(folder: Path) -> None:
         (["--minari", "rere/x"], "must look like"),
         (["--minari", "x-v0", "--num-episodes", "99999999"], "`num_episodes`"),
         (["--minari", "x-v0", "--expert", "popularty"], "did you mean popularity?"),
-        (["--minari", "x-v0", "--expert", "oracle", "--data", "toys"], "built-in world only"),
         (["--minari", "x-v0", "--split", "nosuch"], "must be one of"),
         (["--minari", "x-v0", "--data", "no/such/folder"], "is not in"),
     ],
@@ -149,6 +148,13 @@ def test_bad_flags_are_clear_errors(
     """Status 2 and a line that says how to mend it."""
     assert main(["data", "export", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_oracle_of_what_nobody_knows_is_refused(data: Path, capsys) -> None:
+    """The message says who can write instead."""
+    flags = ["--minari", "x-v0", "--expert", "oracle", "--data", str(data)]
+    assert main(["data", "export", *flags]) == 2
+    assert "nobody knows that of 'walk'; use target" in capsys.readouterr().err
 
 
 def test_a_data_set_is_replaced_only_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
