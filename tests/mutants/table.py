@@ -11,6 +11,7 @@ SPLIT = f"{PROTOCOL}::test_a_policy_learns_from_the_split_that_was_asked_for"
 CELL = f"{PROTOCOL}::test_a_cell_reads_the_test_split_last_and_whole"
 ROWS = f"{PROTOCOL}::test_the_baselines_of_a_comparison_count_the_training_split"
 SEEDS = f"{PROTOCOL}::test_the_seed_of_a_cell_reaches_its_algorithm"
+REMOTE_CODE = "tests/agents/policy/test_remote_code.py"
 VALIDATION = "tests/agents/training/test_validation.py"
 
 MUTANTS = (
@@ -148,5 +149,47 @@ MUTANTS = (
         old="        with self.accelerator.autocast():\n            return self.rollout_budget",
         new="        if True:\n            return self.rollout_budget",
         test="tests/agents/rere/test_precision.py",
+    ),
+    Mutant(
+        name="remote_code_of_policies",
+        file="agents/policy/backbones.py",
+        old="trust_remote_code=False",
+        new="trust_remote_code=True",
+        test=REMOTE_CODE,
+    ),
+    Mutant(
+        name="remote_code_of_tokenizers",
+        file="rere_env/tokenizer.py",
+        old="trust_remote_code=False",
+        new="trust_remote_code=True",
+        test=REMOTE_CODE,
+    ),
+    Mutant(
+        name="tokenizers_ask_on_stdin",
+        file="rere_env/tokenizer.py",
+        old=", trust_remote_code=False",
+        new="",
+        test=REMOTE_CODE,
+    ),
+    Mutant(
+        name="remote_code_of_encoders",
+        file="agents/rewards/embeddings.py",
+        old="dtype=torch.float32, trust_remote_code=False",
+        new="dtype=torch.float32, trust_remote_code=True",
+        test=REMOTE_CODE,
+    ),
+    Mutant(
+        name="remote_code_of_encoders_tokenizers",
+        file="agents/rewards/embeddings.py",
+        old="AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)",
+        new="AutoTokenizer.from_pretrained(encoder, trust_remote_code=True)",
+        test=REMOTE_CODE,
+    ),
+    Mutant(
+        name="resume_imports_what_the_run_names",
+        file="agents/experiment/policy.py",
+        old="    check_plugin(path, config.algorithm, plugin)\n",
+        new="",
+        test="tests/agents/runs/test_checks.py::test_resume_imports_nothing_on_its_own",
     ),
 )
