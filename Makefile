@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 SOURCES := rere_env agents tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu check lint types format bench smoke clean
+.PHONY: help train test test-slow test-gpu mutants check lint types format bench smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
@@ -43,6 +43,9 @@ test-slow: $(VENV)/.installed-all  ## run the slow tests
 
 test-gpu: $(VENV)/.installed-all  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS) || [ $$? -eq 5 ]
+
+mutants: $(VENV)/.installed-all  ## break the code in known ways: each must turn a test red
+	$(BIN)/python -m tests.mutants.replay $(ARGS)
 
 check: lint types test  ## formatting, lint, types and tests: what must pass before a commit
 

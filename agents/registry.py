@@ -191,7 +191,7 @@ def find_algorithm(name: str) -> AlgorithmInfo:
 
     Raises:
         ValueError: Nothing is called so; the message lists what is.
-        ImportError: The module cannot be imported.
+        ImportError: What the module itself imports is missing.
     """
     known = algorithms()
     if name in known:
@@ -199,7 +199,7 @@ def find_algorithm(name: str) -> AlgorithmInfo:
     if ":" in name:
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)  # a command's own path lacks it; last, so that it shadows nothing
-        made = _import(name)
+        made = _import_named(name)
         for info in _REGISTERED.values():  # importing may have registered it
             if _import(info.entry) is made:
                 return info
@@ -227,9 +227,33 @@ def _import(entry: str) -> Any:  # noqa: ANN401 - whatever bears the name
     made = importlib.import_module(module)
     for part in name.split("."):
         if not hasattr(made, part):
-            raise ImportError(f"`algorithm` (={entry!r}): {made!r} has nothing named {part!r}.")
+            raise ValueError(
+                f"`algorithm` (={entry!r}) must be `module:name`, and {made!r} has nothing named "
+                f"{part!r}; see what the module calls it."
+            )
         made = getattr(made, part)
     return made
+
+
+def _import_named(name: str) -> Any:  # noqa: ANN401 - whatever bears the name
+    """Import what a user has named; a name that leads nowhere is the user's to mend.
+
+    Raises:
+        ValueError: There is no such module, or nothing in it of that name.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"`algorithm` (={name!r}) must be `module:name`, both of them not empty.")
+    try:
+        return _import(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # what the module itself imports is missing
+        raise ValueError(
+            f"`algorithm` (={name!r}) must be `module:name`, and there is no module {error.name!r} "
+            "in the current folder or among the installed packages; "
+            "`rere algorithms` lists what has a name."
+        ) from error
 
 
 def _kind(made: Any) -> Kind:  # noqa: ANN401

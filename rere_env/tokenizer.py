@@ -5,11 +5,12 @@ the paper's `"title"` and a line break). Knows nothing of catalogues, tries or u
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["HFTokenizer", "Tokenizer", "WordTokenizer", "saved_form"]
+__all__ = ["HFTokenizer", "Tokenizer", "WordTokenizer", "refuse_special_text", "saved_form"]
 
 
 class Tokenizer(Protocol):
@@ -144,7 +145,8 @@ class HFTokenizer:
         if completion_template is None:
             completion_template = form.get("completion_template", "{title}")
         return cls(
-            loader.from_pretrained(str(name_or_path)), completion_template=completion_template
+            loader.from_pretrained(str(name_or_path), trust_remote_code=False),
+            completion_template=completion_template,
         )
 
     @property
@@ -168,12 +170,22 @@ class HFTokenizer:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def encode_completions(self, titles: Sequence[str]) -> list[list[int]]:
-        """Encode each title in its template and close it with EOS."""
+        """Encode each title in its template and close it with EOS.
+
+        Raises:
+            ValueError: A title holds the text of a special token, which would be read as one.
+        """
         if not titles:
             return []
+        refuse_special_text(titles, self._special_text())
         texts = [self.completion_template.replace("{title}", title) for title in titles]
         rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return [[*row, self.eos_id] for row in rows]
+
+    def _special_text(self) -> set[str]:
+        """Return the texts that the tokenizer reads as special tokens, wherever they stand."""
+        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
+        return {token.content for token in added if token.special}
 
     def decode_completion(self, ids: Sequence[int]) -> str:
         """Decode and take the title out of the template."""
@@ -184,6 +196,21 @@ class HFTokenizer:
         )
         before, after = self.completion_template.split("{title}")
         return str(text).removeprefix(before).removesuffix(after)
+
+
+def refuse_special_text(titles: Sequence[str], special: Iterable[str]) -> None:
+    """Refuse titles that would end a prompt, or say who speaks, instead of being read.
+
+    Raises:
+        ValueError: A title holds the text of a special token.
+    """
+    found = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or "(?!)")
+    for row, title in enumerate(titles):
+        if match := found.search(title):
+            raise ValueError(
+                f"title {row}, {title!r}, must not hold {match[0]!r}, which the tokenizer reads as "
+                "a special token and not as text; rename the title in the items file."
+            )
 
 
 def saved_form(folder: str | Path) -> dict[str, str]:

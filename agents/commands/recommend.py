@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from rere_env.render.scene import printable
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch
 
@@ -76,9 +77,9 @@ class Recommend:
         if self.json:
             print(json.dumps({"history": history, "recommendations": rows}, indent=2))
             return
-        print("after " + (" | ".join(history) or "nothing"))
+        print("after " + (" | ".join(map(printable, history)) or "nothing"))
         for rank, row in enumerate(rows, start=1):
-            print(f"{rank:>3}  {row['probability']:7.2%}  {row['title']}")
+            print(f"{rank:>3}  {row['probability']:7.2%}  {printable(row['title'])}")
 
 
 def _keep_last(items: list[int], history_length: int) -> list[int]:

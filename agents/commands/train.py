@@ -32,19 +32,30 @@ class Train(TrainConfig):
         runs_dir: Where runs are kept.
         name: Folder of this run; default: data, model, seed and time.
         resume: Continue this stopped run; the other flags come from its config.json.
+        plugin: With --resume, the `module:name` that the run was trained by, if it was one: code is
+            imported only if you name it too.
     """
 
     sampler: SamplerName | None = None
     runs_dir: Path = Path("runs")
     name: str | None = None
     resume: Path | None = None
+    plugin: str | None = None
+
+    def __post_init__(self) -> None:
+        """Leave the checks to `run`, whose errors become one line."""
 
     def run(self) -> None:
         """Train, or continue."""
         from agents.experiment.policy import resume, train
 
         if self.resume is not None:
-            resume(self.resume)
+            resume(self.resume, plugin=self.plugin)
             return
+        if self.plugin is not None:
+            raise ValueError(
+                f"`plugin` (={self.plugin!r}) is about a run that goes on; give --resume too, or "
+                "name what is trained by --algorithm."
+            )
         config = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
         train(TrainConfig(**config), self.runs_dir, self.name)

@@ -24,8 +24,10 @@ from agents.policy.context import count_long_prompts, fit_prompts
 from agents.policy.device import checkpoint_activations
 from agents.policy.lora import add_lora
 from agents.registry import find_algorithm
+from agents.rewards.embeddings import check_encoder
 from agents.rewards.names import parse_reward
 from agents.rewards.parts import RewardParts
+from agents.runs.checks import check_place, check_plugin
 from agents.runs.config import TrainConfig
 from agents.runs.folder import Progress, RunFolder, Stage
 from agents.runs.numbers import Numbers
@@ -43,9 +45,11 @@ __all__ = ["make_accelerator", "resume", "train"]
 
 def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None = None) -> Path:
     """Run the main job from the start; return the run's folder."""
+    check_place(runs_dir, config.default_name() if name is None else name)
     dataset = load_data(config.data, config.history_length)
     _check_split(dataset, config.train_split)
     parse_reward(config.reward)
+    check_encoder(config.sentence_encoder)
     info = find_algorithm(config.algorithm)
     check_flags(config, info.kind)
     if info.kind == "agent":
@@ -63,11 +67,18 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     return _Experiment(config, dataset, run, Progress(), num_truncated).go(backbone)
 
 
-def resume(path: Path) -> Path:
-    """Continue a stopped run from its last saved state; on the CPU bit for bit."""
+def resume(path: Path, *, plugin: str | None = None) -> Path:
+    """Continue a stopped run from its last saved state; on the CPU bit for bit.
+
+    Args:
+        path: The run's folder.
+        plugin: The `module:name` of its algorithm, where it is one: code is imported only if the
+            caller names it too.
+    """
     disable_progress_bar()
     run = RunFolder.open(path)
     config = TrainConfig(**run.read_config())
+    check_plugin(path, config.algorithm, plugin)
     if find_algorithm(config.algorithm).kind == "agent":
         raise ValueError(
             f"{path} cannot be continued: {config.algorithm!r} keeps no checkpoints; train anew."

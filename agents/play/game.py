@@ -105,7 +105,10 @@ class Game:
             found = [one for one in self.complete(typed.lstrip(" ")) if not one.ends]
             if len(found) == 1:
                 found = [self.follow(found[0])]
-            self._tab_lines = [one.text + ("" if one.ends else " ") for one in found]
+            # What a terminal should not be sent can be chosen by its number.
+            self._tab_lines = [
+                one.text + ("" if one.ends else " ") for one in found if one.text.isprintable()
+            ]
         return self._tab_lines[state] if state < len(self._tab_lines) else None
 
     def _row(self) -> Rows:

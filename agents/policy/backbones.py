@@ -24,7 +24,7 @@ from agents.randomness import own_generators
 from rere_env.data import Dataset
 from rere_env.prompts import PAPER_TEMPLATE, compact_prompt, instruction_prompt
 from rere_env.task import Task
-from rere_env.tokenizer import HFTokenizer, saved_form
+from rere_env.tokenizer import HFTokenizer, refuse_special_text, saved_form
 
 __all__ = ["SCRATCH_SIZES", "Backbone", "ScratchSize", "load_backbone", "train_tokenizer"]
 
@@ -106,12 +106,8 @@ def train_tokenizer(titles: Sequence[str], bpe_vocab: int) -> PreTrainedTokenize
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     special = [EOS_TOKEN, PAD_TOKEN]
+    refuse_special_text(titles, special)
     words = dict.fromkeys(word for title in titles for word in title.split(" ") if word)
-    if taken := words.keys() & set(special):
-        raise ValueError(
-            f"the titles hold the words {sorted(taken)}, which mark ends and padding; rename them "
-            "in items.csv."
-        )
     if len(words) <= MAX_WORDS:
         vocabulary = {word: i for i, word in enumerate([*special, *words])}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=None))
@@ -164,7 +160,9 @@ def _pretrained(name: str) -> Backbone:
     template = form.get("completion_template", PAPER_TEMPLATE.completion)
     try:
         tokenizer = HFTokenizer.from_pretrained(name, completion_template=template)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"`model` (={name!r}) is neither 'scratch:<size>' (sizes: {list(SCRATCH_SIZES)}), nor "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.evaluation import Evaluation
+from rere_env.render.scene import printable
 from rere_env.task import Task
 from rere_env.types import Batch
 
@@ -49,14 +50,18 @@ def choose_samples(
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(examples))[:num_samples])
     catalogue = task.catalogue
+
+    def shown(title: int) -> str:
+        return printable(task.decode_title(title))
+
     return [
         Sample(
-            history=[catalogue.titles[catalogue.item_title[i]] for i in examples[row].history],
-            target=catalogue.titles[examples[row].target_title],
+            history=[shown(int(catalogue.item_title[i])) for i in examples[row].history],
+            target=shown(examples[row].target_title),
             lists={
                 name: [
-                    catalogue.titles[title]
-                    for title in done.titles[row, :num_titles]
+                    shown(title)
+                    for title in done.titles[row, :num_titles].tolist()
                     if 0 <= title < catalogue.num_titles
                 ]
                 for name, done in evaluations.items()

@@ -6,6 +6,7 @@ from typing import Any
 
 from agents.evaluation import Evaluation
 from agents.reporting.results import ORACLE
+from rere_env.render.scene import printable
 
 __all__ = ["Cell", "ResultTable", "evaluation_table", "item_tables", "result_table", "title_tables"]
 
@@ -125,7 +126,7 @@ def _table(title: str, columns: Mapping[str, Mapping[str, Cell]]) -> ResultTable
 
 def _as_text(table: ResultTable) -> str:
     lines = [(table.title, *table.columns)]
-    lines += [(name, *(cell.text for cell in cells)) for name, cells in table.rows]
+    lines += [(printable(name), *(cell.text for cell in cells)) for name, cells in table.rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [
         "  ".join(

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from rere_env.tokenizer import Tokenizer
 
-__all__ = ["sentence_embeddings", "token_embeddings"]
+__all__ = ["check_encoder", "sentence_embeddings", "token_embeddings"]
 
 
 def token_embeddings(
@@ -57,13 +57,10 @@ def sentence_embeddings(
         ValueError: The encoder cannot be had, or a title is longer than it reads.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(encoder)
-        model = AutoModel.from_pretrained(encoder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+        model = AutoModel.from_pretrained(encoder, dtype=torch.float32, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"`sentence_encoder` (={encoder!r}) is neither a folder with a Hugging Face encoder, "
-            f"nor a hub id that can be reached from here: {error}"
-        ) from error
+        raise _no_encoder(encoder, error) from error
     model = model.to(device).eval()
     rows: list[list[int]] = tokenizer(list(titles), truncation=False)["input_ids"]
     _check_lengths(rows, titles, model.config, encoder)
@@ -74,6 +71,27 @@ def sentence_embeddings(
         some = order[start : start + batch_size]
         means[some] = _mean_states(model, [rows[row] for row in some]).cpu().numpy()
     return means
+
+
+def check_encoder(encoder: str | None) -> None:
+    """Refuse an encoder that cannot be had, before anything is trained; reads its config alone.
+
+    Raises:
+        ValueError: It is neither None nor a model.
+    """
+    if encoder is None:
+        return
+    try:
+        AutoConfig.from_pretrained(encoder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _no_encoder(encoder, error) from error
+
+
+def _no_encoder(encoder: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"`sentence_encoder` (={encoder!r}) is neither a folder with a Hugging Face encoder, "
+        f"nor a hub id that can be reached from here: {error}"
+    )
 
 
 def _mean_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:  # noqa: ANN401 - AutoModel

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.runs.checks import check_numbers
 from agents.runs.numbers import Numbers, PresetName, choose_numbers
 from agents.types import AdvantageName, OnLongPrompt, Support
 from rere_env.data.known import GAMES
@@ -99,6 +100,10 @@ class TrainConfig:
     peft: Literal["none", "lora"] = field(default="none", metadata=POLICY)
     lora_rank: int = field(default=16, metadata=POLICY)
     lora_alpha: int = field(default=32, metadata=POLICY)
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        check_numbers(self)
 
     def ignored_by(self, kind: Literal["policy", "agent"]) -> dict[str, Any]:
         """Return the flags that were given, and that an algorithm of this kind does not read."""

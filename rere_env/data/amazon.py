@@ -153,7 +153,7 @@ def _records(
 def _parse(text: bytes, path: Path, line: int) -> dict[str, Any]:
     try:
         record = json.loads(text)
-    except ValueError:  # broken JSON or not UTF-8
+    except (ValueError, RecursionError):  # broken JSON, nested too deep, or not UTF-8
         try:
             record = ast.literal_eval(text.decode("utf-8").strip())  # metadata of 2014
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:

@@ -23,8 +23,16 @@ def load_data(data: str | Path = GAMES, history_length: int = 10) -> Dataset:
     Args:
         data: "games", a folder or a name ("toys", "yelp", ...).
         history_length: H; a longer history in the files is an error.
+
+    Raises:
+        ValueError: Another H than its own for the built-in world.
     """
     if str(data) == GAMES:
+        if history_length != HISTORY_LENGTH:
+            raise ValueError(
+                f"`history_length` (={history_length}) must be {HISTORY_LENGTH} on the built-in "
+                "world, whose law reads as much; leave it out, or use data of your own."
+            )
         return games_dataset()
     folder = Path(data)
     if not folder.is_dir() and folder.name == str(data):

@@ -3,8 +3,8 @@
 Knows where each row stands in its file, for messages. Knows nothing of items, users or time.
 """
 
+import codecs
 import csv
-import gzip
 import io
 import json
 import zlib
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+from rere_env.data.compressed import open_bytes, read_bytes
 
 __all__ = [
     "FORMATS",
@@ -26,6 +28,12 @@ __all__ = [
 
 FORMATS = (".csv", ".jsonl", ".parquet")
 """Suffixes of the readable formats; each may be followed by `.gz`."""
+
+_FIRST_BYTES = 2**20
+"""What is looked at for the names of columns; a line may be as long as a file."""
+
+_NOT_JSON = (ValueError, RecursionError)
+"""What `json` raises: nesting that is too deep is found by Python's own limit."""
 
 _FORMATS_TEXT = ".csv, .jsonl or .parquet (each plain or .gz)"
 
@@ -73,13 +81,14 @@ def column_names(path: Path) -> list[str]:
     if _format(path) == ".parquet":
         return list(_parquet_frame(path, num_rows=0).columns)
     try:
-        with _open(path) as stream:
-            lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-            if _format(path) == ".csv":
-                return next(csv.reader(lines), [])
-            record = json.loads(next((line for line in lines if line.strip()), "{}"))
-            return list(record) if isinstance(record, dict) else []
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, ValueError):
+        with open_bytes(path) as stream:
+            text = codecs.getincrementaldecoder("utf-8-sig")().decode(stream.read(_FIRST_BYTES))
+        lines = io.StringIO(text, newline="")
+        if _format(path) == ".csv":
+            return next(csv.reader(lines), [])
+        record = json.loads(next((line for line in lines if line.strip()), "{}"))
+        return list(record) if isinstance(record, dict) else []
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error, *_NOT_JSON):
         return []  # Not a table of ours; whoever needs it by name gets the error of `read_table`.
 
 
@@ -149,22 +158,8 @@ def _format(path: Path) -> str:
     return suffix
 
 
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        with _open(path) as stream:
-            return stream.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(
-            f"{path} cannot be decompressed ({error}); download or compress it again."
-        ) from error
-
-
 def _text(path: Path) -> str:
-    data = _bytes(path)
+    data = read_bytes(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -212,9 +207,9 @@ def _read_jsonl(path: Path, required: Sequence[str]) -> dict[str, list[str]]:
     for line, text in _jsonl_records(path):
         try:
             record = json.loads(text)
-        except json.JSONDecodeError as error:
+        except _NOT_JSON as error:
             raise ValueError(
-                f"{path}, line {line}: not valid JSON ({error}); write one object a line."
+                f"{path}, line {line}: not valid JSON ({error}); write one flat object a line."
             ) from error
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {line}: {record!r:.80} is not an object.")
@@ -262,10 +257,11 @@ def _parquet_frame(path: Path, num_rows: int | None = None) -> Any:  # noqa: ANN
         raise ImportError(
             f"reading {path} needs polars: pip install 'rere-env[data]' (or convert it to CSV)."
         ) from error
-    source = io.BytesIO(_bytes(path)) if path.suffix == ".gz" else path
+    source = io.BytesIO(read_bytes(path)) if path.suffix == ".gz" else path
     try:
         return polars.read_parquet(source, n_rows=num_rows)
-    except polars.exceptions.PolarsError as error:
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
+        # Polars panics at some damage; a panic is no Exception, so its class is named.
         raise ValueError(f"{path} is not readable as Parquet ({error}); write it again.") from error
 
 

@@ -143,5 +143,5 @@ def test_what_is_no_algorithm_is_refused():
     """Neither choices nor something that trains."""
     with pytest.raises(TypeError, match="makes a Thing"):
         find_algorithm(f"{__name__}:Thing").load()
-    with pytest.raises(ImportError, match="nothing named 'Nobody'"):
+    with pytest.raises(ValueError, match="nothing named 'Nobody'"):
         find_algorithm(f"{__name__}:Nobody")

@@ -69,3 +69,12 @@ def test_bad_templates_and_tokenizers_are_errors(bpe):
     mute = type("Mute", (), {"eos_token_id": None, "name_or_path": "mute"})()
     with pytest.raises(ValueError, match="'mute' has no EOS token"):
         HFTokenizer(mute)
+
+
+@pytest.mark.parametrize("title", ["<eos>", "red <eos> fox", "red<eos>fox"])
+def test_text_of_a_special_token_in_a_title_is_refused(bpe, title):
+    """It would be read as the token: the row, the text and the remedy are named."""
+    tokenizer = HFTokenizer(bpe)
+    with pytest.raises(ValueError, match=rf"title 1, '{title}', must not hold '<eos>'.*rename"):
+        tokenizer.encode_completions(["Star", title])
+    assert tokenizer.encode_completions(["<eo>s", "eos", "<EOS>"])

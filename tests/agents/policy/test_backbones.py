@@ -104,8 +104,8 @@ def test_an_environment_reads_a_saved_tokenizer(tmp_path):
 
 def test_a_title_with_a_reserved_word_is_refused():
     """It would end in the middle."""
-    with pytest.raises(ValueError, match=r"hold the words \['<eos>'\]"):
-        load_backbone("scratch:nano", ["Star <eos> Quest"])
+    with pytest.raises(ValueError, match=r"title 1, 'Star <eos> Quest', must not hold '<eos>'"):
+        load_backbone("scratch:nano", ["Star", "Star <eos> Quest"])
 
 
 def test_an_unknown_size_is_refused():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from agents.lm_recommender import LMRecommender
 from agents.policy import load_backbone
@@ -11,20 +12,21 @@ from agents.training.fit import cosine_schedule
 from agents.training.learners import ReReLearner, SFTLearner
 
 LEARNING_RATE = 5e-3
+SETTINGS = StageSettings(learning_rate=LEARNING_RATE)
 
 
 @pytest.fixture
 def learner_of(successor, accelerator):
     """Make the learner of a stage over an untrained policy."""
 
-    def make(stage, seed, num_steps, prompts_per_step=20):
+    def make(stage, seed, num_steps, prompts_per_step=20, settings=SETTINGS):
         backbone = load_backbone("scratch:nano", successor.catalogue.titles, seed=seed)
         task = backbone.task(successor)
         common = (
             task,
             task.split("train"),
             backbone,
-            StageSettings(learning_rate=LEARNING_RATE),
+            settings,
             accelerator,
         )
         if stage == "sft":
@@ -94,3 +96,15 @@ def test_a_saved_policy_is_what_was_learnt(learner_of, successor, tmp_path):
     loaded = load_backbone(str(tmp_path / "policy"), successor.catalogue.titles)
     ours = learner.language_model.model.state_dict()
     assert all((value == ours[name]).all() for name, value in loaded.model.state_dict().items())
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_the_optimiser_decays_weights_as_the_settings_say(stage, learner_of):
+    """Each step shrinks a weight without gradient by rate x decay."""
+    learner = learner_of(stage, 0, 1, settings=StageSettings(learning_rate=0.5, weight_decay=0.1))
+    [group] = learner.optimizer.param_groups
+    weight = group["params"][0]
+    before = weight.detach().clone()
+    weight.grad = torch.zeros_like(weight)
+    learner.optimizer.step()
+    torch.testing.assert_close(weight.detach(), 0.95 * before)

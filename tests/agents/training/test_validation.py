@@ -56,3 +56,15 @@ def test_untrained_weights_may_be_the_same_for_every_seed():
 
     np.testing.assert_allclose(start(1, 0), start(2, 0), atol=1e-6)
     assert np.abs(start(1, None) - start(2, None)).max() > 1e-3
+
+
+def test_the_seed_of_a_training_reaches_its_prompts():
+    """One start, two seeds, other weights."""
+    algorithm = PolicyAlgorithm(
+        config=replace(rere(), group_size=3), prompts_per_step=4, model_seed=0, learning_rate=1e-2
+    )
+    first, second = (
+        next(iter(algorithm.train(TASK, Budget(steps=3), seed=seed).lm.parameters()))
+        for seed in (1, 2)
+    )
+    assert np.abs((first - second).detach().numpy()).max() > 1e-4

@@ -203,3 +203,28 @@ def test_only_tables_are_listed(tmp_path):
 def test_column_names_are_read_from_the_top_of_a_file(tmp_path, name, text, columns):
     """What cannot be read has none."""
     assert column_names(write(tmp_path / name, text)) == columns
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz"])
+@pytest.mark.parametrize(
+    "value", ["[" * 100_000 + "]" * 100_000, "9" * 5_000], ids=["deep", "long_integer"]
+)
+def test_json_beyond_the_readers_limits_names_file_and_line(tmp_path, name, value):
+    """Even in a column that nobody needs; a look at the columns says that it is no table."""
+    path = write(tmp_path / name, f'{{"item_id": 1}}\n{{"item_id": 2, "x": {value}}}\n')
+    with pytest.raises(ValueError, match=r"t\.jsonl.*, line 2: not valid JSON \(.*flat object"):
+        read_table(path, ("item_id",))
+    assert column_names(write(tmp_path / name, f'{{"x": {value}}}\n')) == []
+
+
+def test_a_panic_of_polars_is_an_error_of_the_file(tmp_path, monkeypatch):
+    """Some damage makes it panic, which is no Exception."""
+    polars = pytest.importorskip("polars")
+    polars.DataFrame({"item_id": [7]}).write_parquet(tmp_path / "t.parquet")
+
+    def panic(*_, **__):
+        raise polars.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(polars, "read_parquet", panic)
+    with pytest.raises(ValueError, match=r"t\.parquet is not readable as Parquet \(index out"):
+        read_table(tmp_path / "t.parquet", ("item_id",))
