@@ -39,7 +39,7 @@ CORE_LAYERS = (
     "testing",
 )
 AGENT_LAYERS = (
-    "types budget files randomness evaluation",
+    "types budget files randomness processes evaluation",
     "trees losses advantages runs baselines reporting env_recommender",
     "language_model",
     "policy",
@@ -342,7 +342,7 @@ HOLD_HIDDEN_TITLES = ("filters.py", "prompts.py", "shown.py", "trie.py")
 
 @each_file
 def test_values_travel_whole(file: Path) -> None:
-    """A `Policy`, not a model and a trie side by side; `Prompts`, not what is hidden beside them."""
+    """A `Policy`, not a model and a trie side by side; `Prompts`, not what is hidden beside."""
     wrong = []
     for line, names in arguments_of(parse(file)):
         if {"lm", "trie"} <= names and file.parts[:2] not in HOLD_PARTS_OF_A_POLICY:
