@@ -65,7 +65,8 @@ def _child(file: str, function: str, folder: Path) -> None:
     spec.loader.exec_module(jobs)
     done = getattr(jobs, function)(accelerator, **torch.load(folder / "arguments.pt"))
     torch.save(done, folder / f"{accelerator.process_index}.pt")
-    torch.distributed.destroy_process_group()
+    if torch.distributed.is_initialized():  # a job may have ended it
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
