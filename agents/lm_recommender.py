@@ -1,12 +1,15 @@
 """Language models as `Recommender`s: by a search for the best titles, or by all their scores."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from agents.language_model import LanguageModel
 from agents.policy import Policy
+from agents.processes import everyone
 from agents.scoring import score_catalogue
 from agents.scoring.catalogue import check_support
 from agents.search import find_search
@@ -34,6 +37,7 @@ class LMRecommender:
         support: Support = "catalogue",
         search: str = "beam",
         batch_size: int = 64,
+        accelerator: Accelerator | None = None,
     ) -> None:
         """Keep the policy.
 
@@ -46,6 +50,8 @@ class LMRecommender:
                 "unconstrained" also writes what is no title (`NO_TITLE`, at its rank) and needs
                 support="vocabulary".
             batch_size: Prompts searched together.
+            accelerator: Its processes share the batches, and all get all titles; each must ask
+                the same. What is found does not depend on their number. None: no sharing.
         """
         self.task = task
         self.policy = Policy.of(lm, task, support)
@@ -53,6 +59,7 @@ class LMRecommender:
         self.batch_size = batch_size
         self.search_name = search
         self._search = find_search(search)
+        self._accelerator = accelerator
 
     @property
     def lm(self) -> LanguageModel:
@@ -72,7 +79,8 @@ class LMRecommender:
         if k > self.beam:
             raise ValueError(f"`k` (={k}) must not exceed `beam` (={self.beam}); use a wider beam.")
         with self.policy.evaluating():
-            found = list(self._batches(examples, k))
+            own = list(self._batches(examples, k))
+        found = list(chain.from_iterable(everyone(own, self._accelerator)))
         if not found:
             return Candidates(
                 titles=np.zeros((0, k), np.int64), logprobs=np.zeros((0, k), np.float32)
@@ -102,7 +110,10 @@ class LMRecommender:
         width = k if self.search_name == "exact" else self.beam
         prompts = self.task.prompts(examples)
         order = np.argsort(prompts.lengths, kind="stable")
-        for start in range(0, len(order), self.batch_size):
+        starts = range(0, len(order), self.batch_size)
+        if (processes := self._accelerator) is not None:
+            starts = starts[processes.process_index :: processes.num_processes]
+        for start in starts:
             rows = order[start : start + self.batch_size]
             yield rows, self._search(self.policy, prompts.take(rows), width)
 

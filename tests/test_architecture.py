@@ -40,7 +40,7 @@ CORE_LAYERS = (
     "testing",
 )
 AGENT_LAYERS = (
-    "types budget files randomness evaluation",
+    "types budget files randomness processes evaluation",
     "trees losses advantages runs baselines reporting env_recommender",
     "language_model",
     "policy",

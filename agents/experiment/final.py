@@ -31,6 +31,7 @@ def finish(
     config: TrainConfig,
     progress: Progress,
     num_truncated: Mapping[str, int],
+    writes: bool = True,
 ) -> None:
     """Evaluate baselines, what was learnt, and the oracle where it is known; write and print it.
 
@@ -42,6 +43,7 @@ def finish(
         config: What was asked for.
         progress: Seconds by stage.
         num_truncated: Prompts that lost their oldest items, by split.
+        writes: False on a process that only helps to search.
     """
     started, numbers = time.perf_counter(), config.numbers()
     examples = task.split("test")
@@ -59,8 +61,13 @@ def finish(
 
     evaluations: dict[str, Evaluation] = {}
     for name, recommender in recommenders.items():
-        print(f"test split, {len(examples)} rows: {name}", flush=True)
-        evaluations[name] = evaluate(recommender, task, examples, probabilities=probabilities)
+        if writes:
+            print(f"test split, {len(examples)} rows: {name}", flush=True)
+        evaluations[name] = evaluate(
+            recommender, task, examples, probabilities=probabilities, progress=writes
+        )
+    if not writes:
+        return
     result = build_result(
         evaluations,
         dataset=task.dataset,

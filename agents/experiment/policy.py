@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from agents.experiment.agent import train_agent
 from agents.experiment.final import finish
 from agents.experiment.flags import check_flags, choose
+from agents.experiment.launch import check_alone, check_launch, warn_of_missing_processes
 from agents.language_model import LanguageModel, context_length
 from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import Backbone, load_backbone
@@ -53,10 +54,12 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     info = find_algorithm(config.algorithm)
     check_flags(config, info.kind)
     if info.kind == "agent":
+        check_alone(config.algorithm)
         return train_agent(config, as_algorithm(info), dataset, runs_dir, name)
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
     choose(config, config.numbers().group_size)
     accelerator = make_accelerator(config)  # what is impossible fails before anything is written
+    warn_of_missing_processes(accelerator)
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
     num_truncated = _count_long_prompts(config, dataset, backbone)
     [name] = broadcast_object_list([name or config.default_name()])  # one clock for all processes
@@ -86,7 +89,10 @@ def resume(path: Path, *, plugin: str | None = None) -> Path:
     dataset = load_data(config.data, config.history_length)
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
     num_truncated = _count_long_prompts(config, dataset, backbone)
-    progress = run.load_progress() or Progress()
+    accelerator = make_accelerator(config)
+    warn_of_missing_processes(accelerator)
+    with accelerator.main_process_first():  # it repairs what a crash has left
+        progress = run.load_progress() or Progress()
     return _Experiment(config, dataset, run, progress, num_truncated).go(backbone)
 
 
@@ -94,8 +100,9 @@ def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Ac
     """Return the engine for a device and precision.
 
     Raises:
-        ValueError: `cuda` was asked for and there is none.
+        ValueError: `cuda` was asked for and there is none, or processes that share one model.
     """
+    check_launch()
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             '`device` (="cuda") needs a CUDA device, and torch sees none; use --device cpu.'
@@ -122,7 +129,7 @@ class _Experiment:
         self.numbers = self.config.numbers()
         self.accelerator = make_accelerator(self.config, self.run.path)
         self.accelerator.init_trackers("tensorboard")
-        set_seed(self.config.seed)
+        set_seed(self.config.seed, device_specific=True)  # other dropout on every process
 
     def go(self, backbone: Backbone) -> Path:
         """Run what is left of the stages."""
@@ -132,23 +139,25 @@ class _Experiment:
         if self.progress.stage is Stage.RL:
             self._rl(self._load(Stage.SFT))
             self.progress.next_stage(Stage.DONE)
-            self.run.save_progress(self.progress, lambda _: None)
+            if self.accelerator.is_main_process:
+                self.run.save_progress(self.progress, lambda _: None)
+            self.accelerator.wait_for_everyone()
+        last = self._load(Stage.RL)
+        task = self._task(last)
+        finish(
+            self.run,
+            task,
+            {
+                Stage.SFT.value: self._recommender(task, self._load(Stage.SFT)),
+                self.config.label(): self._recommender(task, last),
+            },
+            train_examples=self.dataset.splits[self.config.train_split],
+            config=self.config,
+            progress=self.progress,
+            num_truncated=self.num_truncated,
+            writes=self.accelerator.is_main_process,
+        )
         self.accelerator.end_training()
-        if self.accelerator.is_main_process:
-            last = self._load(Stage.RL)
-            task = self._task(last)
-            finish(
-                self.run,
-                task,
-                {
-                    Stage.SFT.value: self._recommender(task, self._load(Stage.SFT)),
-                    self.config.label(): self._recommender(task, last),
-                },
-                train_examples=self.dataset.splits[self.config.train_split],
-                config=self.config,
-                progress=self.progress,
-                num_truncated=self.num_truncated,
-            )
         return self.run.path
 
     def _recommender(self, task: Task, backbone: Backbone) -> LMRecommender:
@@ -158,6 +167,7 @@ class _Experiment:
             beam=self.numbers.test_beam,
             support=self.config.support,
             search=final_search(self.config.support),
+            accelerator=self.accelerator,
         )
 
     def _task(self, backbone: Backbone) -> Task:
@@ -237,7 +247,11 @@ class _Experiment:
     def _validator(self, task: Task, lm: LanguageModel) -> Callable[[], dict[str, float]]:
         examples = validation_rows(task, self.numbers.valid_rows)
         recommender = LMRecommender(
-            task, lm, beam=self.numbers.valid_beam, support=self.config.support
+            task,
+            lm,
+            beam=self.numbers.valid_beam,
+            support=self.config.support,
+            accelerator=self.accelerator,
         )
         return lambda: validate(recommender, task, examples)
 

@@ -1,6 +1,7 @@
 """The agent: rollout -> rewards -> advantages -> loss. The main path, to be read top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from agents.language_model import LanguageModel
 from agents.policy import Policy
 from agents.policy.device import PassLimit
 from agents.policy.lora import has_lora
+from agents.processes import dealt_order, everyone, part, share
 from agents.rere.config import ReReConfig
 from agents.rere.gradients import GroupGradients
 from agents.rere.groups import Groups, joined, judge, rollout_metrics
@@ -27,7 +29,9 @@ AUTO_SYNC_STEPS = 512
 """Steps between updates of a reference that is a copy, unless the choices say otherwise."""
 
 MorePrompts = Callable[[int], Batch]
-"""`refill -> examples`: as many as a step has, others for every refill of it."""
+"""`refill -> examples`: as many as the step began with, others for every refill of it."""
+
+Rolled = TypeVar("Rolled", Candidates, Groups)
 
 
 class ReReAgent:
@@ -111,10 +115,12 @@ class ReReAgent:
     ) -> dict[str, float]:
         """Roll out B prompts and learn from them; return what happened.
 
-        A step in which no group carries signal leaves the weights as they are.
+        A step in which no group carries signal leaves the weights as they are. Several processes
+        make the step that one would: each lets its share of the examples be answered and paid, all
+        know all groups, and those to learn from are dealt out again.
 
         Args:
-            batch: B examples.
+            batch: B examples; of several processes, the share that `processes.share` gives to this.
             optimizer: Of the policy.
             step: Counts from 0.
             more: New examples, where `max_refills` asks for them.
@@ -128,34 +134,42 @@ class ReReAgent:
                 raise ValueError("`max_refills` needs `more`: new prompts to refill from.")
             groups, metrics["rollout/refills"] = self._refill(groups, more)
         learns = groups.with_signal()
-        num_with_signal = self._sum_over_processes(len(learns))
-        metrics["rollout/updated"] = float(num_with_signal > 0)
-        if num_with_signal > 0:
+        metrics["rollout/updated"] = float(len(learns) > 0)
+        if len(learns) > 0:
             if self.config.kl_groups == "all":
                 learns = np.arange(len(groups.prompts))
-            # Every process joins the reduction, one without signal with a gradient of 0.
-            rows, weight = (learns, 1.0) if len(learns) else (np.arange(1), 0.0)
-            metrics |= self._learn(groups.take(rows), weight, optimizer)
+            rows, weight = part(len(learns), self.accelerator)
+            metrics |= self._learn(groups.take(learns[rows]), weight, optimizer)
         self._sync_reference(step)
         return metrics
 
     def _groups(self, batch: Batch) -> tuple[Groups, dict[str, float]]:
-        """Write candidates for some examples and pay them."""
+        """Write candidates for some examples and pay them; return the groups of all processes."""
         prompts, config = self.task.prompts(batch), self.config
         found = self.rollout(prompts)
         groups = judge(self.task, prompts, found, batch, config.advantage, config.support)
-        metrics = rollout_metrics(self.task, found, batch, groups)
+        if self.accelerator.num_processes > 1:
+            groups = self._of_everyone(groups, joined).compared(config.advantage)
+        metrics = rollout_metrics(self._of_everyone(found, Candidates.joined), groups)
         if config.repair_weight:
-            groups = inject_targets(
+            repaired = inject_targets(
                 self.task,
                 self.policy,
                 found,
-                groups,
+                groups.take(share(np.arange(len(groups.prompts)), self.accelerator)),
                 batch,
                 advantage=config.advantage,
                 weight=config.repair_weight,
             )
+            groups = self._of_everyone(repaired, joined)
         return groups, metrics
+
+    def _of_everyone(self, own: Rolled, join: Callable[[Sequence[Rolled]], Rolled]) -> Rolled:
+        """Return the candidates or groups of all processes, in the order of the step."""
+        parts = everyone(own, self.accelerator)
+        if len(parts) == 1:
+            return own
+        return join(parts).take(dealt_order([len(dealt.titles) for dealt in parts]))
 
     def _refill(self, groups: Groups, more: MorePrompts) -> tuple[Groups, int]:
         """Replace groups without signal by those with signal of new prompts."""
@@ -209,7 +223,3 @@ class ReReAgent:
         policy = self._policy.lm
         for ours, theirs in zip(policy.parameters(), self.reference.parameters(), strict=True):
             theirs.lerp_(ours.to(theirs), self.config.reference_mix)
-
-    def _sum_over_processes(self, count: int) -> int:
-        total = torch.tensor(count, device=self.accelerator.device)
-        return int(self.accelerator.reduce(total, "sum"))

@@ -1,6 +1,5 @@
 """The gradient of a loss over the groups of a step, added up in parts that fit into memory."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from agents.language_model import LanguageModel
 from agents.language_model.segments import segment_sum
 from agents.policy import Policy
 from agents.policy.lora import switched_off
+from agents.processes import everyone
 from agents.rere.groups import Groups
 from agents.scoring import GroupScores, exact_kl, score_groups
 from agents.trees.groups import GroupTrees, group_sizes
@@ -62,7 +62,8 @@ class GroupGradients:
             learner: The policy's language model, possibly wrapped by `accelerator.prepare`.
             loss: What is differentiated.
             accelerator: Device, precision and processes.
-            weight: Of the loss; 0 where a process only joins the reduction.
+            weight: Of the loss in the gradient, from `processes.part`; 0 where a process only joins
+                the others.
         """
         self._policy, self._reference, self._learner = policy, reference, learner
         self._loss, self._accelerator = loss, accelerator
@@ -101,6 +102,21 @@ class GroupGradients:
             log_ratio = (inputs.logprobs.detach() - inputs.ref_logprobs).abs()
             log_ratios.append(log_ratio[inputs.mask])
             entropies.append(entropy)
+        return self._of_everyone(sums, torch.cat(log_ratios), torch.cat(entropies))
+
+    def _of_everyone(
+        self, sums: dict[str, Tensor], log_ratios: Tensor, entropies: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the measures of the step, whichever processes its groups are on."""
+        if self._accelerator.num_processes > 1:
+            own = None  # its group is another's
+            if self._weight:
+                sums = {name: value.cpu() for name, value in sums.items()}
+                own = (sums, log_ratios.cpu(), entropies.cpu())
+            every = [found for found in everyone(own, self._accelerator) if found is not None]
+            all_sums, all_log_ratios, all_entropies = zip(*every, strict=True)
+            sums = {name: torch.stack([s[name] for s in all_sums]).sum() for name in all_sums[0]}
+            log_ratios, entropies = torch.cat(all_log_ratios), torch.cat(all_entropies)
         return sums | _spread(log_ratios) | _mean("policy/entropy", entropies)
 
     def next_inner_step(self) -> None:
@@ -156,17 +172,15 @@ def _entropies(scores: GroupScores) -> Tensor:
     return segment_sum(-legal.exp() * legal, scores.owner, scores.num_slots)
 
 
-def _spread(values: Sequence[Tensor]) -> dict[str, Tensor]:
-    every = torch.cat(list(values)).float()
-    if len(every) == 0:
+def _spread(values: Tensor) -> dict[str, Tensor]:
+    if len(values) == 0:
         return {}
-    ordered = every.sort().values
+    ordered = values.float().sort().values
     return {
         f"ratio/log_{name}": ordered[round(share * (len(ordered) - 1))]
         for name, share in PERCENTILES.items()
     }
 
 
-def _mean(name: str, values: Sequence[Tensor]) -> dict[str, Tensor]:
-    every = torch.cat(list(values))
-    return {name: every.mean()} if len(every) else {}
+def _mean(name: str, values: Tensor) -> dict[str, Tensor]:
+    return {name: values.mean()} if len(values) else {}

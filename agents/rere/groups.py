@@ -11,7 +11,7 @@ from torch import Tensor
 from agents.trees.groups import longest_kept, num_kept
 from agents.types import Advantage, Candidates, StepTotals, Support
 from rere_env.prompts import Prompts
-from rere_env.rewards import hit, pay
+from rere_env.rewards import pay
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, BoolArray, FloatArray, IntArray
 
@@ -90,10 +90,20 @@ class Groups:
         )
         return replace(self, totals=totals)
 
+    def compared(self, advantage: Advantage) -> "Groups":
+        """Return the same groups with advantages anew: some compare all groups of a step."""
+        num_titles = (self.titles != NO_TITLE).sum(axis=1)
+        return replace(self, advantages=_advantages(self.rewards, num_titles, advantage))
+
 
 def joined(parts: Sequence[Groups]) -> Groups:
     """Return the groups of several rollouts, one after the other, as one step."""
     first = parts[0]
+    names = {name: None for part in parts for name in part.terms}  # none where no title was paid
+
+    def term(name: str) -> FloatArray:
+        return np.concatenate([p.terms.get(name, np.zeros(len(p.titles))) for p in parts])
+
     return Groups(
         prompts=Prompts.joined([part.prompts for part in parts]),
         titles=np.concatenate([part.titles for part in parts]),
@@ -101,7 +111,7 @@ def joined(parts: Sequence[Groups]) -> Groups:
         advantages=torch.cat([part.advantages for part in parts]),
         is_target=torch.cat([part.is_target for part in parts]),
         num_kept=np.concatenate([part.num_kept for part in parts]),
-        terms={name: np.concatenate([part.terms[name] for part in parts]) for name in first.terms},
+        terms={name: term(name) for name in names},
         totals=first.totals,
     ).as_step()
 
@@ -130,13 +140,11 @@ def judge(
             "`sample_unconstrained`, not `unconstrained_beam`, whose illegal beams keep their rank."
         )
     rewards = np.zeros(titles.shape, np.float32)
-    advantages = torch.zeros(titles.shape)
     terms: dict[str, FloatArray] = {}
     num_titles = is_title.sum(axis=1)
     for n in np.unique(num_titles[num_titles > 0]):
         rows = np.flatnonzero(num_titles == n)
         rewards[rows, :n], paid = pay(task.reward, titles[rows, :n], batch.take(rows))
-        advantages[rows, :n] = advantage(torch.from_numpy(rewards[rows, :n]))
         for name, values in paid.items():
             sums = values.sum(axis=1)
             terms.setdefault(name, np.zeros(len(titles), sums.dtype))[rows] = sums
@@ -145,7 +153,7 @@ def judge(
         prompts=prompts,
         titles=titles,
         rewards=torch.from_numpy(rewards),
-        advantages=advantages,
+        advantages=_advantages(torch.from_numpy(rewards), num_titles, advantage),
         is_target=torch.from_numpy((titles == batch.target_title[:, None]) & is_title),
         num_kept=kept,
         terms=terms,
@@ -158,6 +166,15 @@ def judge(
     )
 
 
+def _advantages(rewards: Tensor, num_titles: IntArray, advantage: Advantage) -> Tensor:
+    """Compare candidates [B, G]; empty slots, always last, are left out and get 0."""
+    advantages = torch.zeros(rewards.shape)
+    for n in np.unique(num_titles[num_titles > 0]):
+        rows = np.flatnonzero(num_titles == n)
+        advantages[rows, :n] = advantage(rewards[rows, :n])
+    return advantages
+
+
 def _share_of_equal_rewards(groups: Groups) -> float:
     """Return the share of groups whose titles were all paid the same, empty slots aside."""
     rewards = groups.rewards.numpy()
@@ -167,17 +184,14 @@ def _share_of_equal_rewards(groups: Groups) -> float:
     return float((high <= low).mean())
 
 
-def rollout_metrics(
-    task: Task, candidates: Candidates, batch: Batch, groups: Groups
-) -> dict[str, float]:
+def rollout_metrics(candidates: Candidates, groups: Groups) -> dict[str, float]:
     """Return what a step's rollout was worth, before anything is learnt from it."""
-    titles = candidates.titles[:, : task.trie.num_titles]  # slots beyond the catalogue are empty
-    hits = hit(titles, batch).astype(bool)
+    titles, hits = candidates.titles, groups.is_target.numpy()
     metrics = {
         "rollout/reward": float(groups.rewards.sum(dim=1).mean()),
         "rollout/hit_rate": float(hits.any(axis=1).mean()),
         "rollout/hit_rate@1": float(hits[:, 0].mean()),
-        "rollout/signal_share": len(groups.with_signal()) / len(batch),
+        "rollout/signal_share": len(groups.with_signal()) / len(titles),
         "rollout/frac_reward_zero_std": _share_of_equal_rewards(groups),
         "rollout/distinct_titles": float(len(np.unique(titles[titles != NO_TITLE]))),
     }

@@ -113,8 +113,17 @@ def train_policy(
         num_validations: Evenly spread over the budget, besides the one before it.
         accelerator: Default: the CPU.
         progress: Show a bar.
+
+    Raises:
+        ValueError: There are several processes: a budget of seconds would end on each at its own
+            step.
     """
     accelerator = accelerator or Accelerator(cpu=True)
+    if accelerator.num_processes > 1:
+        raise ValueError(
+            f"a budget is spent by one process, and there are {accelerator.num_processes}; launch "
+            "it without torchrun or accelerate, or train with `rere train`."
+        )
     settings = StageSettings(learning_rate=learning_rate)
     examples = task.split("train")
     learner = ReReLearner(

@@ -7,9 +7,10 @@ Everything random is a function of (seed, step), so a resumed run repeats an unb
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +18,15 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
+from agents.processes import everyone
 from agents.runs.folder import Progress, RunFolder
 from agents.runs.numbers import StageSettings
+from agents.training.generators import (
+    States,
+    generator_states,
+    load_generators,
+    save_generators,
+)
 from agents.training.validation import SELECT_BY
 
 __all__ = ["Learner", "StageSettings", "cosine_schedule", "fit"]
@@ -85,6 +93,7 @@ def fit(
     else:
         accelerator.load_state(str(run.last / "state"))
         learner.load_extra(run.last)
+        load_generators(run.last / "state", accelerator.process_index, accelerator.device)
     bar = tqdm(
         total=learner.num_steps,
         initial=progress.step,
@@ -139,18 +148,21 @@ class _Loop:
             self.progress.num_worse = 0
             if self.accelerator.is_main_process:
                 self.learner.save_policy(self.run.best(self.progress.stage))
+            self.accelerator.wait_for_everyone()
         else:
             self.progress.num_worse += 1
 
     def save(self) -> None:
-        """Save what a resumed run needs."""
-        self.accelerator.wait_for_everyone()
+        """Save what a resumed run needs: the main process writes, and nobody goes on before."""
+        generators = everyone(generator_states(self.accelerator.device), self.accelerator)
         if self.accelerator.is_main_process:
-            self.run.save_progress(self.progress, self._save_state)
+            self.run.save_progress(self.progress, partial(self._save_state, generators))
+        self.accelerator.wait_for_everyone()
 
-    def _save_state(self, folder: Path) -> None:
+    def _save_state(self, generators: Sequence[States], folder: Path) -> None:
         with _tied_weights_unsaid():
             self.accelerator.save_state(str(folder / "state"))
+        save_generators(folder / "state", generators)
         self.learner.save_extra(folder)
 
     def log(self, measures: dict[str, float], started: float) -> None:

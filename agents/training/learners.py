@@ -17,6 +17,7 @@ from agents.policy import Backbone
 from agents.policy.context import num_truncated
 from agents.policy.device import PassLimit
 from agents.policy.lora import has_lora, merged
+from agents.processes import everyone, share
 from agents.rere.agent import ReReAgent
 from agents.rere.config import ReReConfig
 from agents.runs.numbers import StageSettings
@@ -110,7 +111,7 @@ class SFTLearner(_PolicyLearner):
         measures = sft_update(
             self.task,
             self.policy,
-            self.examples.take(_share(self._batches[step], self.accelerator)),
+            self.examples.take(self._batches[step]),
             self.optimizer,
             self.accelerator,
             max_grad_norm=self.max_grad_norm,
@@ -159,14 +160,15 @@ class ReReLearner(_PolicyLearner):
 
     def update(self, step: int) -> dict[str, float]:
         """Make one optimiser step."""
-        rows = _share(self._rows(step), self.accelerator)
+        rows = share(self._rows(step), self.accelerator)
         before = num_truncated(self.agent.task)
 
         def more(refill: int) -> Batch:
-            return self.examples.take(self._other_rows(step, refill, len(rows)))
+            return self.examples.take(share(self._other_rows(step, refill), self.accelerator))
 
         measures = self.agent.update(self.examples.take(rows), self.optimizer, step, more)
-        return measures | {"prompts/truncated": float(num_truncated(self.agent.task) - before)}
+        cut = everyone(num_truncated(self.agent.task) - before, self.accelerator)
+        return measures | {"prompts/truncated": float(sum(cut))}
 
     def save_extra(self, folder: Path) -> None:
         """Write the reference policy, where it is a model of its own."""
@@ -188,23 +190,7 @@ class ReReLearner(_PolicyLearner):
             rows[epoch == e] = order[at[epoch == e]]
         return rows
 
-    def _other_rows(self, step: int, refill: int, num_rows: int) -> Rows:
-        """Return random examples for a refill of a step, others on every process."""
-        seed = [self._seed, 3, step, refill, self.accelerator.process_index]
-        return np.random.default_rng(seed).integers(len(self.examples), size=num_rows)
-
-
-def _share(rows: Rows, accelerator: Accelerator) -> Rows:
-    """Return this process's part of the rows of a step, equal in size on every process.
-
-    Raises:
-        ValueError: There are fewer rows than processes.
-    """
-    num_processes = accelerator.num_processes
-    size = len(rows) // num_processes
-    if size == 0:
-        raise ValueError(
-            f"a step of {len(rows)} examples cannot be shared by {num_processes} processes; "
-            "use a larger batch or fewer processes."
-        )
-    return rows[accelerator.process_index :: num_processes][:size]
+    def _other_rows(self, step: int, refill: int) -> Rows:
+        """Return random examples for a refill of a step."""
+        rng = np.random.default_rng([self._seed, 3, step, refill, 0])
+        return rng.integers(len(self.examples), size=self.prompts_per_step)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agents.language_model import LanguageModel
 from agents.policy.device import PassLimit
+from agents.processes import everyone, part
 from agents.trees.tensors import NextTokens, TreeTensors
 from agents.trees.users import SFTBatch, plan_users
 from rere_env.task import Task
@@ -43,28 +44,35 @@ def sft_update(
     max_grad_norm: float,
     budget: PassLimit,
 ) -> dict[str, float]:
-    """Make one optimiser step on a batch, in parts that the budget allows."""
+    """Make one optimiser step on a batch, in parts that the budget allows.
+
+    Args:
+        batch: All examples of the step; every process plans them, and learns from its trees.
+    """
     planned = plan_users(task, batch)
+    rows, weight = part(len(planned.trees.sizes), accelerator)
+    own = planned.take(rows)
     lm.train()
 
     def gradient(max_tokens: int) -> Tensor:
         optimizer.zero_grad()
-        parts = planned.parts(max_tokens)
+        parts = own.parts(max_tokens)
         total = torch.zeros((), device=accelerator.device)
-        for i, part in enumerate(parts):
+        for i, some in enumerate(parts):
             with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(lm):
-                share = len(part.tokens) / len(planned.tokens)
+                share = weight * len(some.tokens) / len(planned.tokens)
                 with accelerator.autocast():
-                    loss = sft_loss(lm, part, accelerator.device) * share
+                    loss = sft_loss(lm, some, accelerator.device) * share
                 accelerator.backward(loss)
             total += loss.detach()
         return total
 
-    total = budget.run(gradient)
+    # Each part was weighed for the mean over processes.
+    losses = everyone(float(budget.run(gradient)), accelerator)
     norm = accelerator.clip_grad_norm_(lm.parameters(), max_grad_norm)
     optimizer.step()
     return {
-        "loss/total": float(total),
+        "loss/total": sum(losses) / len(losses),
         "loss/grad_norm": float(norm),
         "sft/tokens": float(len(planned.tokens)),
         "sft/tokens_read": float(planned.trees.sizes.sum()),

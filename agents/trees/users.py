@@ -36,9 +36,10 @@ class SFTBatch:
 
     def parts(self, max_tokens: int) -> list["SFTBatch"]:
         """Split into parts of at most `max_tokens` nodes (rows times the longest)."""
-        return [self._take(rows) for rows in parts_of_similar_length(self.trees.sizes, max_tokens)]
+        return [self.take(rows) for rows in parts_of_similar_length(self.trees.sizes, max_tokens)]
 
-    def _take(self, rows: NDArray[np.int64]) -> "SFTBatch":
+    def take(self, rows: NDArray[np.int64]) -> "SFTBatch":
+        """Select trees, with the tokens to be predicted in them."""
         number = np.full(len(self.trees.sizes), -1)
         number[rows] = np.arange(len(rows))
         row = number[self.row]

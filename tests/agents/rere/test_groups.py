@@ -59,8 +59,8 @@ def test_groups_with_signal_can_be_taken(judged):
 
 def test_rollout_metrics_are_means_over_the_prompts(animal_task, judged):
     """Two of three groups hold the target, one of them first."""
-    groups, candidates, batch = judged
-    metrics = rollout_metrics(animal_task, candidates, batch, groups)
+    groups, candidates, _ = judged
+    metrics = rollout_metrics(candidates, groups)
     assert metrics["rollout/hit_rate"] == pytest.approx(2 / 3)
     assert metrics["rollout/hit_rate@1"] == pytest.approx(1 / 3)
     assert metrics["rollout/signal_share"] == pytest.approx(2 / 3)
@@ -78,7 +78,7 @@ def test_illegal_candidates_are_counted_and_left_out(animal_task):
     )
     batch = animal_task.split("train").take(np.arange(2))
     groups = judge(animal_task, PROMPTS.take([0, 1]), candidates, batch, group_normalized)
-    metrics = rollout_metrics(animal_task, candidates, batch, groups)
+    metrics = rollout_metrics(candidates, groups)
     assert metrics["rollout/illegal_rate"] == pytest.approx(2 / 6)
     assert metrics["rollout/distinct_titles"] == 4
     assert groups.advantages[:, 2].tolist() == [0, 0]
@@ -114,7 +114,7 @@ def test_logged_terms_are_what_was_paid(animal_task):
     candidates = Candidates(titles=titles, logprobs=np.zeros((1, 3), np.float32))
     batch = animal_task.split("train").take([2])  # its target is 7
     groups = judge(animal_task, PROMPTS.take([2]), candidates, batch, group_normalized)
-    metrics = rollout_metrics(animal_task, candidates, batch, groups)
+    metrics = rollout_metrics(candidates, groups)
     assert metrics["reward/hit"] + metrics["reward/rank"] == pytest.approx(
         float(groups.rewards.sum()), abs=1e-6
     )
