@@ -4,6 +4,7 @@ A tokenizer owns its completion template: what a policy writes for a title (the 
 the paper's `"title"` and a line break). Knows nothing of catalogues, tries or users.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 __all__ = ["HFTokenizer", "Tokenizer", "WordTokenizer", "refuse_special_text", "saved_form"]
+
+
+PROMPTS = ("compact", "instruction")
+"""The forms of a prompt that `rere.json` may name."""
 
 
 class Tokenizer(Protocol):
@@ -159,6 +164,13 @@ class HFTokenizer:
         """Id of the tokenizer's EOS token."""
         return int(self.tokenizer.eos_token_id)
 
+    def content_hash(self) -> str:
+        """Return the sha256 of the vocabulary, its rules and the template."""
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        rules = sorted(self.tokenizer.get_vocab().items()) if fast is None else fast.to_str()
+        form = [rules, self.completion_template, self.eos_id]
+        return hashlib.sha256(json.dumps(form).encode()).hexdigest()
+
     @property
     def prompt_prefix(self) -> list[int]:
         """What the tokenizer itself puts before text, less a closing EOS."""
@@ -214,9 +226,30 @@ def refuse_special_text(titles: Sequence[str], special: Iterable[str]) -> None:
 
 
 def saved_form(folder: str | Path) -> dict[str, str]:
-    """Return how a folder of `rere train` writes prompts and titles; empty for any other."""
+    """Return how a folder of `rere train` writes prompts and titles; empty for any other.
+
+    Raises:
+        ValueError: Its `rere.json` is damaged, or of another version.
+    """
     marker = Path(folder) / "rere.json"
     if not marker.is_file():
         return {}
-    form: dict[str, str] = json.loads(marker.read_text(encoding="utf-8"))
+    remedy = "put back the file that `rere train` wrote"
+    try:
+        form = json.loads(marker.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{marker} is damaged: it is not JSON ({error}); {remedy}.") from error
+    if not isinstance(form, dict) or form.keys() != {"prompt", "completion_template"}:
+        raise ValueError(
+            f"{marker} must be an object of `prompt` and `completion_template`; {remedy}."
+        )
+    if form["prompt"] not in PROMPTS:
+        raise ValueError(
+            f"{marker}: `prompt` (={form['prompt']!r}) must be one of {list(PROMPTS)}; {remedy}."
+        )
+    template = form["completion_template"]
+    if not isinstance(template, str) or template.count("{title}") != 1:
+        raise ValueError(
+            f"{marker}: `completion_template` (={template!r}) must hold '{{title}}' once; {remedy}."
+        )
     return form

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.experiment.policy import make_accelerator
+from agents.files import DamagedError, read_json
 from agents.language_model import LanguageModel
 from agents.policy import Backbone, load_backbone
 from agents.policy.context import fit_prompts, num_truncated
+from agents.runs.begun import check_config
 from agents.runs.config import TrainConfig
 from agents.runs.folder import RunFolder
 from rere_env.data.known import load_data
@@ -37,7 +39,8 @@ def load_policy(run_or_model: str, data: str | None, device: str) -> LoadedPolic
     config, model = TrainConfig(model=run_or_model), run_or_model
     if (Path(run_or_model) / "config.json").is_file() and _is_run(Path(run_or_model)):
         run = RunFolder.open(Path(run_or_model))
-        config = TrainConfig(**run.read_config())
+        check_config(run)
+        config = run.read_config()
         model = str(_checkpoint(run))
     dataset = load_data(data or config.data, config.history_length)
     backbone = load_backbone(model, dataset.catalogue.titles)
@@ -55,7 +58,13 @@ def warn_of_truncation(task: Task) -> None:
 
 
 def _is_run(path: Path) -> bool:
-    return "train_split" in RunFolder.open(path).read_config()
+    run = RunFolder.open(path)
+    if run.begun.is_file() or run.checkpoints.is_dir():
+        return True
+    try:
+        return "train_split" in read_json(run.config)
+    except DamagedError as error:
+        raise DamagedError(f"{error}; copy the folder again.") from error
 
 
 def _checkpoint(run: RunFolder) -> Path:

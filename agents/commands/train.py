@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from agents.runs.config import TrainConfig
+from agents.runs.stopping import parse_duration
 from agents.search import SAMPLERS
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ class Train(TrainConfig):
         rere train --data my_data --model Qwen/Qwen2.5-0.5B --device cuda --precision bf16
         rere train --resume runs/mine
 
+    Ctrl-C, SIGTERM and SIGHUP let the step end, save, and say how to go on; a second one ends at
+    once.
+
     Attributes:
         runs_dir: Where runs are kept.
         name: Folder of this run; default: data, model, seed and time.
         resume: Continue this stopped run; the other flags come from its config.json.
         plugin: With --resume, the `module:name` that the run was trained by, if it was one: code is
             imported only if you name it too.
+        allow_changed: Resume even if data, titles, config.json or version are not those that the
+            run was begun with, or are not known.
+        save_every: Work that a kill may cost at most, such as 30s, 5m or 1h, besides the evenly
+            spread saves.
     """
 
     sampler: SamplerName | None = None
@@ -41,6 +49,8 @@ class Train(TrainConfig):
     name: str | None = None
     resume: Path | None = None
     plugin: str | None = None
+    allow_changed: bool = False
+    save_every: str | None = None
 
     def __post_init__(self) -> None:
         """Leave the checks to `run`, whose errors become one line."""
@@ -49,13 +59,19 @@ class Train(TrainConfig):
         """Train, or continue."""
         from agents.experiment.policy import resume, train
 
+        save_every_s = None if self.save_every is None else parse_duration(self.save_every)
         if self.resume is not None:
-            resume(self.resume, plugin=self.plugin)
-            return
-        if self.plugin is not None:
-            raise ValueError(
-                f"`plugin` (={self.plugin!r}) is about a run that goes on; give --resume too, or "
-                "name what is trained by --algorithm."
+            resume(
+                self.resume,
+                plugin=self.plugin,
+                save_every_s=save_every_s,
+                allow_changed=self.allow_changed,
             )
+            return
+        for name in ("plugin", "allow_changed"):
+            if value := getattr(self, name):
+                raise ValueError(
+                    f"`{name}` (={value!r}) is about a run that goes on; give --resume too."
+                )
         config = {f.name: getattr(self, f.name) for f in fields(TrainConfig)}
-        train(TrainConfig(**config), self.runs_dir, self.name)
+        train(TrainConfig(**config), self.runs_dir, self.name, save_every_s=save_every_s)

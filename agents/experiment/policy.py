@@ -17,7 +17,9 @@ from transformers.utils.logging import disable_progress_bar
 from agents.experiment.agent import train_agent
 from agents.experiment.final import finish
 from agents.experiment.flags import check_flags, choose
+from agents.experiment.guards import begun_of, saving_errors, stops_of
 from agents.experiment.launch import check_alone, check_launch, warn_of_missing_processes
+from agents.files import read_json
 from agents.language_model import LanguageModel, context_length
 from agents.lm_recommender import LMRecommender, final_search
 from agents.policy import Backbone, load_backbone
@@ -28,10 +30,12 @@ from agents.registry import find_algorithm
 from agents.rewards.embeddings import check_encoder
 from agents.rewards.names import parse_reward
 from agents.rewards.parts import RewardParts
+from agents.runs.begun import check_begun, check_config
 from agents.runs.checks import check_place, check_plugin
 from agents.runs.config import TrainConfig
 from agents.runs.folder import Progress, RunFolder, Stage
 from agents.runs.numbers import Numbers
+from agents.runs.stopping import Stopping
 from agents.training.budgeted import as_algorithm
 from agents.training.fit import fit
 from agents.training.learners import ReReLearner, SFTLearner
@@ -44,8 +48,21 @@ from rere_env.types import Batch
 __all__ = ["make_accelerator", "resume", "train"]
 
 
-def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None = None) -> Path:
-    """Run the main job from the start; return the run's folder."""
+def train(
+    config: TrainConfig,
+    runs_dir: Path = Path("runs"),
+    name: str | None = None,
+    *,
+    save_every_s: float | None = None,
+) -> Path:
+    """Run the main job from the start; return the run's folder.
+
+    Args:
+        config: What is asked for.
+        runs_dir: Where runs are kept.
+        name: Of the folder; default: data, model, seed and time.
+        save_every_s: Seconds of work that may be lost, besides the evenly spread saves.
+    """
     check_place(runs_dir, config.default_name() if name is None else name)
     dataset = load_data(config.data, config.history_length)
     _check_split(dataset, config.train_split)
@@ -61,26 +78,43 @@ def train(config: TrainConfig, runs_dir: Path = Path("runs"), name: str | None =
     accelerator = make_accelerator(config)  # what is impossible fails before anything is written
     warn_of_missing_processes(accelerator)
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
-    num_truncated = _count_long_prompts(config, dataset, backbone)
+    task = _make_task(config, dataset, backbone)
+    num_truncated = _count_long_prompts(config, task)
     [name] = broadcast_object_list([name or config.default_name()])  # one clock for all processes
     if accelerator.is_main_process:
-        RunFolder.create(runs_dir, name, asdict(config))
+        begun = begun_of(asdict(config), task, backbone)
+        with saving_errors(runs_dir / name):
+            RunFolder.create(runs_dir, name, asdict(config), asdict(begun))
     accelerator.wait_for_everyone()
     run = RunFolder.open(runs_dir / name)
-    return _Experiment(config, dataset, run, Progress(), num_truncated).go(backbone)
+    experiment = _Experiment(config, dataset, run, Progress(), num_truncated, save_every_s)
+    return experiment.guarded(backbone)
 
 
-def resume(path: Path, *, plugin: str | None = None) -> Path:
+def resume(
+    path: Path,
+    *,
+    plugin: str | None = None,
+    save_every_s: float | None = None,
+    allow_changed: bool = False,
+) -> Path:
     """Continue a stopped run from its last saved state; on the CPU bit for bit.
 
     Args:
         path: The run's folder.
         plugin: The `module:name` of its algorithm, where it is one: code is imported only if the
             caller names it too.
+        save_every_s: Seconds of work that may be lost, besides the evenly spread saves.
+        allow_changed: Go on even if data, titles, config or version are not those it began with.
+
+    Raises:
+        ValueError: They are not, or the run is damaged.
     """
     disable_progress_bar()
     run = RunFolder.open(path)
-    config = TrainConfig(**run.read_config())
+    if not allow_changed:
+        check_config(run)  # before what the file names is looked for
+    config = run.read_config()
     check_plugin(path, config.algorithm, plugin)
     if find_algorithm(config.algorithm).kind == "agent":
         raise ValueError(
@@ -88,12 +122,18 @@ def resume(path: Path, *, plugin: str | None = None) -> Path:
         )
     dataset = load_data(config.data, config.history_length)
     backbone = load_backbone(config.model, dataset.catalogue.titles, seed=config.seed)
-    num_truncated = _count_long_prompts(config, dataset, backbone)
+    task = _make_task(config, dataset, backbone)
+    begun = begun_of(read_json(run.config), task, backbone)
+    check_begun(run, begun, allow_changed=allow_changed)
+    num_truncated = _count_long_prompts(config, task)
     accelerator = make_accelerator(config)
     warn_of_missing_processes(accelerator)
     with accelerator.main_process_first():  # it repairs what a crash has left
-        progress = run.load_progress() or Progress()
-    return _Experiment(config, dataset, run, progress, num_truncated).go(backbone)
+        progress = run.load_progress(allow_changed=allow_changed) or Progress()
+    for stage in progress.stages_with_policy():
+        run.policy(stage)  # damage is said now, and not after hours
+    experiment = _Experiment(config, dataset, run, progress, num_truncated, save_every_s)
+    return experiment.guarded(backbone)
 
 
 def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Accelerator:
@@ -122,6 +162,8 @@ class _Experiment:
     run: RunFolder
     progress: Progress
     num_truncated: dict[str, int]  # prompts cut, by split
+    save_every_s: float | None
+    stopping: Stopping = field(default_factory=Stopping)
     numbers: Numbers = field(init=False)
     accelerator: Accelerator = field(init=False)
 
@@ -130,6 +172,11 @@ class _Experiment:
         self.accelerator = make_accelerator(self.config, self.run.path)
         self.accelerator.init_trackers("tensorboard")
         set_seed(self.config.seed, device_specific=True)  # other dropout on every process
+
+    def guarded(self, backbone: Backbone) -> Path:
+        """Run what is left; a signal or a full disk ends it with a word on how to go on."""
+        with saving_errors(self.run.path), stops_of(self.run.path, self.stopping):
+            return self.go(backbone)
 
     def go(self, backbone: Backbone) -> Path:
         """Run what is left of the stages."""
@@ -241,7 +288,16 @@ class _Experiment:
     def _fit(self, learner: SFTLearner | ReReLearner, task: Task, numbers: Numbers) -> None:
         settings = numbers.sft if isinstance(learner, SFTLearner) else numbers.rl
         validate = self._validator(task, learner.language_model)
-        fit(learner, validate, settings, self.run, self.progress, self.accelerator)
+        fit(
+            learner,
+            validate,
+            settings,
+            self.run,
+            self.progress,
+            self.accelerator,
+            stopping=self.stopping,
+            save_every_s=self.save_every_s,
+        )
         self.accelerator.free_memory()
 
     def _validator(self, task: Task, lm: LanguageModel) -> Callable[[], dict[str, float]]:
@@ -256,7 +312,7 @@ class _Experiment:
         return lambda: validate(recommender, task, examples)
 
     def _load(self, stage: Stage) -> Backbone:
-        return load_backbone(str(self.run.best(stage)), self.dataset.catalogue.titles)
+        return load_backbone(str(self.run.policy(stage)), self.dataset.catalogue.titles)
 
 
 def _make_task(config: TrainConfig, dataset: Dataset, backbone: Backbone) -> Task:
@@ -264,13 +320,10 @@ def _make_task(config: TrainConfig, dataset: Dataset, backbone: Backbone) -> Tas
     return fit_prompts(task, context_length(backbone.model), config.on_long_prompt)
 
 
-def _count_long_prompts(
-    config: TrainConfig, dataset: Dataset, backbone: Backbone
-) -> dict[str, int]:
+def _count_long_prompts(config: TrainConfig, task: Task) -> dict[str, int]:
     """Return how many prompts of each split lose items, or raise before anything is trained."""
-    task = _make_task(config, dataset, backbone)
     splits = dict.fromkeys((config.train_split, "valid", "test"))
-    return {name: count_long_prompts(task, name, dataset.splits[name]) for name in splits}
+    return {name: count_long_prompts(task, name, task.dataset.splits[name]) for name in splits}
 
 
 def _check_split(dataset: Dataset, name: str) -> None:

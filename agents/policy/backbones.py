@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
@@ -20,6 +22,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from agents.files import MANIFEST, DamagedError, verify_folder
 from agents.randomness import own_generators
 from rere_env.data import Dataset
 from rere_env.prompts import PAPER_TEMPLATE, compact_prompt, instruction_prompt
@@ -49,6 +52,12 @@ SCRATCH_SIZES: dict[str, ScratchSize] = {
     "base": ScratchSize(hidden_size=512, num_layers=8, num_heads=8, bpe_vocab=16_000),
 }
 """`scratch:<size>`; `nano` is for smoke tests."""
+
+# What Hugging Face raises about a folder whose files are damaged or contradict each other.
+DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, ArithmeticError),
+    *(RuntimeError, SafetensorError, StrictDataclassError),
+)
 
 MAX_WORDS = 4_000
 """Catalogues with at most this many distinct words get one token a word."""
@@ -156,6 +165,7 @@ def _scratch(size_name: str, titles: Sequence[str], seed: int, max_length: int) 
 
 
 def _pretrained(name: str) -> Backbone:
+    _verify(Path(name))
     form = saved_form(name)
     template = form.get("completion_template", PAPER_TEMPLATE.completion)
     try:
@@ -163,14 +173,24 @@ def _pretrained(name: str) -> Backbone:
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError(
             f"`model` (={name!r}) is neither 'scratch:<size>' (sizes: {list(SCRATCH_SIZES)}), nor "
             "a folder with a Hugging Face causal LM, nor a hub id that can be reached from here: "
-            f"{error}"
+            f"{type(error).__name__}: {error}"
         ) from error
     return Backbone(
         model=model,
         tokenizer=tokenizer,
         prompt="compact" if form.get("prompt") == "compact" else "instruction",
     )
+
+
+def _verify(folder: Path) -> None:
+    """See that a folder that `rere train` wrote is what it wrote; others cannot be told."""
+    try:
+        verify_folder(folder)
+    except DamagedError as error:
+        raise DamagedError(
+            f"{error}; copy the folder again, or delete {MANIFEST} if you changed it yourself."
+        ) from error

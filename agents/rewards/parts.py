@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.baselines.sasrec import SASRec
+from agents.files import DamagedError, verify_folder
 from agents.policy import Backbone
 from agents.rewards.embeddings import sentence_embeddings, token_embeddings
 from agents.rewards.names import Scores, make_reward
@@ -65,10 +66,18 @@ class RewardParts:
         )
 
     def scores_of(self) -> Scores:
-        """Return the scores of the sequence model, trained if the folder holds none yet."""
+        """Return the scores of the sequence model, trained if the folder holds none yet.
+
+        Raises:
+            DamagedError: What it holds is not what was written.
+        """
         folder = self.folder / "sasrec"
         if not (folder / "model.json").is_file():
             SASRec(self.task, seed=self.seed).fit(
                 self.examples, self.task.split("valid"), seed=self.seed, progress=self.progress
             ).save(folder)
+        try:
+            verify_folder(folder)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; delete {folder} and it is trained again.") from error
         return SASRec.load(folder, self.task).scores

@@ -2,23 +2,39 @@
 
 runs/<name>/
     config.json      what was asked for
+    begun.json       what it was begun with: hashes of data and titles, config, version
     metrics.jsonl    one JSON object a line: {"stage", "step", "seconds", measures...}
     tensorboard/     the same as events
     rewards/         models that the reward asked for, if it needs any
-    checkpoints/     sft/ and rere/ (best by validation), last/ (to resume)
+    checkpoints/     sft/ and rere/ (best by validation), last/ and last.old/ (to resume)
     result.json      every recommender on the test split
     report.html      the same for people
+
+Checkpoints are read only if they are what was written; else the one before is used, loudly.
 """
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agents.files import replace_folder, restore_folder, write_json
+from agents.files import (
+    DamagedError,
+    older,
+    read_json,
+    replace_folder,
+    restore_folder,
+    sha256,
+    verify_folder,
+    write_json,
+)
+from agents.runs.checked import from_json
+from agents.runs.config import TrainConfig
 
 __all__ = ["Progress", "RunFolder", "Stage"]
 
@@ -32,6 +48,11 @@ class Stage(StrEnum):
     SFT = "sft"
     RL = "rl"
     DONE = "done"
+
+    @property
+    def trains(self) -> bool:
+        """Whether it leaves a policy."""
+        return self is not Stage.DONE
 
     @property
     def folder(self) -> str:
@@ -55,6 +76,7 @@ class Progress:
         best_step: The step it was seen at.
         num_worse: Evaluations since then.
         metrics_bytes: Length of metrics.jsonl; what a killed run wrote later is cut off.
+        metrics_sha256: Of these bytes; empty in runs of versions that wrote none.
         seconds: Wall time by stage.
     """
 
@@ -64,6 +86,7 @@ class Progress:
     best_step: int = 0
     num_worse: int = 0
     metrics_bytes: int = 0
+    metrics_sha256: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,6 +98,12 @@ class Progress:
         self.stage, self.step, self.best_step, self.num_worse = Stage(stage), 0, 0, 0
         self.best_value = -1.0
 
+    def stages_with_policy(self) -> list[Stage]:
+        """Return the stages that have a best policy by now."""
+        order = list(Stage)
+        begun = [self.stage] if self.stage.trains and self.best_value >= 0 else []
+        return [*order[: order.index(self.stage)], *begun]
+
 
 class RunFolder:
     """Paths of a run and its metrics log."""
@@ -83,16 +112,24 @@ class RunFolder:
         """Name the folder; nothing is written yet."""
         self.path = path
         self.config = path / "config.json"
+        self.begun = path / "begun.json"
         self.metrics = path / "metrics.jsonl"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.last = self.checkpoints / "last"
+        self.state = self.last  # the one of the two generations that `load_progress` has read
         self.result = path / "result.json"
         self.report = path / "report.html"
 
     @classmethod
-    def create(cls, runs_dir: Path, name: str, config: Mapping[str, Any]) -> "RunFolder":
-        """Make a new run folder and write its config.
+    def create(
+        cls,
+        runs_dir: Path,
+        name: str,
+        config: Mapping[str, Any],
+        begun: Mapping[str, Any] | None = None,
+    ) -> "RunFolder":
+        """Make a new run folder and write its config, and what it is begun with.
 
         Raises:
             FileExistsError: The run exists; nothing is overwritten.
@@ -104,6 +141,8 @@ class RunFolder:
                 "or choose another --name."
             )
         run.path.mkdir(parents=True, exist_ok=True)
+        if begun is not None:
+            write_json(run.begun, begun)
         write_json(run.config, config)
         return run
 
@@ -118,25 +157,75 @@ class RunFolder:
         if not run.config.is_file():
             raise FileNotFoundError(
                 f"{path} is not a run: it holds no config.json; runs lie in `--runs-dir` "
-                "(default: runs)."
+                "(default: runs). One that was stopped before its start is trained anew."
             )
         return run
 
-    def read_config(self) -> dict[str, Any]:
-        """Return what was asked for."""
-        config: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
-        return config
+    def read_config(self) -> TrainConfig:
+        """Return what was asked for.
+
+        Raises:
+            ValueError: The file is damaged, or of another version.
+        """
+        remedy = "put back the file as `rere train` wrote it"
+        try:
+            values = read_json(self.config)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {remedy}.") from error
+        return from_json(TrainConfig, values, self.config, remedy)
 
     def best(self, stage: Stage) -> Path:
         """Return the folder of a stage's best policy."""
         return self.checkpoints / stage.folder
 
+    def policy(self, stage: Stage) -> Path:
+        """Return the folder of a stage's best policy, or of the one that it was replacing.
+
+        Raises:
+            DamagedError: Neither is what was written.
+        """
+        best, found = self.best(stage), []
+        for folder in (best, older(best)):
+            if not folder.is_dir():
+                found.append(f"{folder} is missing")
+                continue
+            try:
+                verify_folder(folder, needs_manifest=self.begun.is_file())
+            except DamagedError as error:
+                found.append(str(error))
+                continue
+            if found:
+                _warn(f"{found[0]}; the best policy before it is used, {folder}.")
+            return folder
+        raise DamagedError(f"{found[0]}; put back a copy of {best}, or train anew.")
+
     def latest_policy(self) -> Path | None:
-        """Return the best policy of the last stage that left one, None where none did."""
-        for stage in (Stage.RL, Stage.SFT):
-            if (self.best(stage) / "config.json").is_file():
-                return self.best(stage)
-        return None
+        """Return the best policy of the last stage that left one, None where none did.
+
+        Raises:
+            DamagedError: It is missing or not what was written: another is not served for it.
+        """
+        if not self.checkpoints.is_dir():
+            return None
+        there = [stage for stage in Stage if stage.trains and self._holds(stage)]
+        if Stage.RL not in there and self._has_begun_rl():
+            raise DamagedError(
+                f"{self.best(Stage.RL)} is missing, and the run has come that far; put back a copy "
+                "of it, or train anew."
+            )
+        return self.policy(there[-1]) if there else None
+
+    def _holds(self, stage: Stage) -> bool:
+        return any(folder.is_dir() for folder in (self.best(stage), older(self.best(stage))))
+
+    def _has_begun_rl(self) -> bool:
+        for folder in self._generations():
+            try:
+                progress = self._read_progress(folder)
+            except ValueError:
+                continue
+            return Stage.RL in progress.stages_with_policy()
+        return self.result.is_file() or bool(self._generations())
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -147,20 +236,84 @@ class RunFolder:
         """Return the length of metrics.jsonl in bytes."""
         return self.metrics.stat().st_size if self.metrics.exists() else 0
 
-    def load_progress(self) -> Progress | None:
-        """Return how far the run came, and cut off what was logged after that."""
-        restore_folder(self.last)
-        file = self.last / "progress.json"
-        progress = None
-        if file.is_file():
-            progress = Progress(**json.loads(file.read_text(encoding="utf-8")))
-        if self.metrics.exists():
-            os.truncate(self.metrics, progress.metrics_bytes if progress else 0)
-        return progress
+    def load_progress(self, *, allow_changed: bool = False) -> Progress | None:
+        """Return how far the run came, and cut off what was logged after that.
+
+        What `self.state` holds belongs to it: checkpoints/last, or, if that is damaged or was
+        being replaced, the state before.
+
+        Args:
+            allow_changed: Go on with a log that is not what was written.
+
+        Raises:
+            DamagedError: Neither state is what was written.
+        """
+        found: list[str] = []
+        for folder in self._generations():
+            try:
+                progress = self._read_progress(folder)
+                if not allow_changed:
+                    self._check_metrics(progress)
+            except DamagedError as error:
+                found.append(str(error))
+                continue
+            self.state = folder
+            if folder != self.last:
+                reason = found[0] if found else f"{self.last} was being replaced"
+                _warn(f"{reason}; the state before it is used, {folder}.")
+            self._cut_metrics(progress.metrics_bytes)
+            return progress
+        if found:
+            raise DamagedError(
+                f"{'; '.join(found)}; put back a copy of what is named, or delete "
+                f"{self.checkpoints} and `rere train --resume {self.path}` begins anew."
+            )
+        self._cut_metrics(0)
+        return None
 
     def save_progress(self, progress: Progress, save_state: Callable[[Path], None]) -> None:
-        """Replace checkpoints/last at once: `save_state` fills the new folder."""
+        """Replace checkpoints/last at once, keeping the state before: `save_state` fills it."""
         progress.metrics_bytes = self.metrics_size()
-        with replace_folder(self.last) as folder:
+        progress.metrics_sha256 = sha256(self.metrics) if progress.metrics_bytes else ""
+        if self.state != self.last:  # it is damaged, and must not take the place of the good one
+            shutil.rmtree(self.last, ignore_errors=True)
+        with replace_folder(self.last, keep_older=True) as folder:
             save_state(folder)
             write_json(folder / "progress.json", asdict(progress))
+        self.state = self.last
+        for stage in Stage:
+            if stage.trains:  # what was replaced since the state before is no longer needed
+                restore_folder(self.best(stage))
+                shutil.rmtree(older(self.best(stage)), ignore_errors=True)
+
+    def _generations(self) -> list[Path]:
+        return [folder for folder in (self.last, older(self.last)) if folder.is_dir()]
+
+    def _read_progress(self, folder: Path) -> Progress:
+        verify_folder(folder, needs_manifest=self.begun.is_file())
+        file = folder / "progress.json"
+        if not file.is_file():
+            raise DamagedError(f"{file} is missing")
+        remedy = "put back the file as it was, or resume with the version that wrote it"
+        return from_json(Progress, read_json(file), file, remedy)
+
+    def _check_metrics(self, progress: Progress) -> None:
+        if (size := self.metrics_size()) < progress.metrics_bytes:
+            raise DamagedError(
+                f"{self.metrics} is damaged: {size} bytes long where {progress.metrics_bytes} "
+                "were logged (--allow-changed goes on with what is left)"
+            )
+        expected = progress.metrics_sha256
+        if expected and sha256(self.metrics, progress.metrics_bytes) != expected:
+            raise DamagedError(
+                f"{self.metrics} is damaged: it is not what was logged (--allow-changed goes on "
+                "with it)"
+            )
+
+    def _cut_metrics(self, size: int) -> None:
+        if self.metrics_size() > size:
+            os.truncate(self.metrics, size)
+
+
+def _warn(text: str) -> None:
+    print(f"rere: {text}", file=sys.stderr)

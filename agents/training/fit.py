@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from agents.processes import everyone
 from agents.runs.folder import Progress, RunFolder
 from agents.runs.numbers import StageSettings
+from agents.runs.stopping import Stopped, Stopping
 from agents.training.generators import (
     States,
     generator_states,
@@ -75,6 +76,9 @@ def fit(
     run: RunFolder,
     progress: Progress,
     accelerator: Accelerator,
+    *,
+    stopping: Stopping | None = None,
+    save_every_s: float | None = None,
 ) -> None:
     """Train one stage to its end, from wherever `progress` stands.
 
@@ -85,15 +89,23 @@ def fit(
         run: Receives metrics and checkpoints.
         progress: Updated in place and saved.
         accelerator: Holds the prepared policy and optimiser.
+        stopping: Hears signals; one lets the step end, and saves.
+        save_every_s: Seconds of work that may be lost, besides `settings.num_saves`.
+
+    Raises:
+        Stopped: A signal has come; the state is saved.
     """
-    loop = _Loop(learner, validate, settings, run, progress, accelerator)
+    stopping = stopping or Stopping()
+    loop = _Loop(
+        learner, validate, settings, run, progress, accelerator, stopping, save_every_s or math.inf
+    )
     if progress.best_value < 0:  # nothing was validated: the stage has not begun
-        loop.evaluate()
-        loop.save()
+        with stopping.waits():
+            loop.begin()
     else:
-        accelerator.load_state(str(run.last / "state"))
-        learner.load_extra(run.last)
-        load_generators(run.last / "state", accelerator.process_index, accelerator.device)
+        accelerator.load_state(str(run.state / "state"))
+        learner.load_extra(run.state)
+        load_generators(run.state / "state", accelerator.process_index, accelerator.device)
     bar = tqdm(
         total=learner.num_steps,
         initial=progress.step,
@@ -103,7 +115,9 @@ def fit(
     )
     with bar:
         while progress.step < learner.num_steps and not loop.out_of_patience():
-            bar.set_postfix(loop.step())
+            with stopping.waits():
+                shown = loop.step()
+            bar.set_postfix(shown)
             bar.update()
 
 
@@ -115,6 +129,16 @@ class _Loop:
     run: RunFolder
     progress: Progress
     accelerator: Accelerator
+    stopping: Stopping
+    save_every_s: float
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        """Validate and save before the first step."""
+        self.evaluate()
+        self.save()
+        if signum := self.agreed()[0]:
+            self.stop(signum)
 
     def step(self) -> dict[str, str]:
         """Make one step with all that is due after it; return what the progress bar shows."""
@@ -130,8 +154,11 @@ class _Loop:
         self.log({**measures, "optim/learning_rate": rate}, started)
         if _due(step + 1, total, self.settings.num_evaluations):
             self.evaluate()
-        if _due(step + 1, total, self.settings.num_saves):
+        signum, late = self.agreed()
+        if signum or late or _due(step + 1, total, self.settings.num_saves):
             self.save()
+        if signum:
+            self.stop(signum)
         shown = {"loss": f"{measures.get('loss/total', 0.0):.3f}"}
         if "rollout/hit_rate" in measures:
             shown["hit"] = f"{measures['rollout/hit_rate']:.2f}"
@@ -158,6 +185,24 @@ class _Loop:
         if self.accelerator.is_main_process:
             self.run.save_progress(self.progress, partial(self._save_state, generators))
         self.accelerator.wait_for_everyone()
+        self.saved_at = time.monotonic()
+
+    def agreed(self) -> tuple[int, bool]:
+        """Return the signal to stop by, 0 for none, and whether it is time to save.
+
+        All processes save together, so one that has heard a signal, or whose clock runs ahead,
+        speaks for all.
+        """
+        late = time.monotonic() - self.saved_at >= self.save_every_s
+        said = (self.stopping.signum, int(late))
+        if self.accelerator.num_processes > 1:
+            heard = torch.tensor([said], device=self.accelerator.device)
+            said = tuple(self.accelerator.gather(heard).amax(dim=0).tolist())
+        return said[0], bool(said[1])
+
+    def stop(self, signum: int) -> None:
+        """End the run here, where it was just saved."""
+        raise Stopped(signum, f"saved after step {self.progress.step} of {self.learner.name}")
 
     def _save_state(self, generators: Sequence[States], folder: Path) -> None:
         with _tied_weights_unsaid():

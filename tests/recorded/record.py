@@ -295,11 +295,16 @@ def record_environment(name: str) -> dict[str, str] | None:
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Return a digest of the tensors of every safetensors file, whatever they are called."""
+    """Return a digest of the tensors of every safetensors file, whatever they are called.
+
+    The state before the last one (`last.old`) is left out.
+    """
     from safetensors.numpy import load_file
 
     found = {}
     for file in sorted(folder.rglob("*.safetensors")):
+        if any(part.endswith(".old") for part in file.relative_to(folder).parts):
+            continue
         parts = []
         for tensor in load_file(file).values():
             digest = Digest()

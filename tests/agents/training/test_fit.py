@@ -35,7 +35,7 @@ def make_learner(stage, successor, accelerator):
     return ReReLearner(*common, config=config, num_steps=STEPS, prompts_per_step=7, seed=0)
 
 
-def run_stage(stage, successor, folder, *, kill_at=None, resume=False):
+def run_stage(stage, successor, folder, *, kill_at=None, resume=False, save_every_s=None):
     """Train a stage, be killed in the update of a step, or go on in a new process's place."""
     accelerator = Accelerator(cpu=True)
     learner = make_learner(stage, successor, accelerator)
@@ -57,7 +57,7 @@ def run_stage(stage, successor, folder, *, kill_at=None, resume=False):
         return update(step)
 
     learner.update = killing_update
-    fit(learner, validate, SETTINGS, run, progress, accelerator)
+    fit(learner, validate, SETTINGS, run, progress, accelerator, save_every_s=save_every_s)
     return learner, progress
 
 
@@ -96,6 +96,17 @@ def test_a_resumed_stage_is_the_stage_that_never_stopped(stage, kill_at, success
     assert names[0].read_bytes() == names[1].read_bytes()
     for name in ("step", "best_value", "best_step", "num_worse"):
         assert getattr(progress, name) == getattr(whole_progress, name), name
+
+
+def test_saves_by_time_change_nothing(successor, tmp_path):
+    """Killed after a save that only the clock asked for: its step is not made again."""
+    whole, _ = run_stage("rl", successor, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        run_stage("rl", successor, tmp_path / "broken", kill_at=3, save_every_s=1e-9)
+    assert RunFolder.open(tmp_path / "broken").load_progress().step == 3
+    resumed, _ = run_stage("rl", successor, tmp_path / "broken", resume=True, save_every_s=3600)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert logged(tmp_path / "whole") == logged(tmp_path / "broken")
 
 
 @pytest.mark.slow
