@@ -103,6 +103,20 @@ UNSAFE_MODULES = {
 }
 
 
+TESTS = sorted(
+    path.relative_to(REPOSITORY)
+    for package in ("rere_env", "agents")
+    for path in (REPOSITORY / "tests" / package).rglob("*.py")
+    if path.name not in {"conftest.py", "__init__.py"}
+)
+# Guard what no one module can promise by itself; tests/mutants/table.py names them.
+PROMISES = {
+    Path("tests", "agents", "test_protocol.py"),
+    Path("tests", "agents", "policy", "test_remote_code.py"),
+    Path("tests", "agents", "rere", "test_precision.py"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Import:
     """One imported module (or name of a module), and where it stands."""
@@ -418,3 +432,16 @@ def test_package_data_exist() -> None:
     for package, patterns in shipped.items():
         for pattern in patterns:
             assert list((REPOSITORY / package).glob(pattern)), f"{package}: no file is {pattern}"
+
+
+@pytest.mark.parametrize("file", [file for file in TESTS if file not in PROMISES], ids=str)
+def test_tests_mirror_the_tree(file: Path) -> None:
+    """`agents/X/Y.py` is tested in `tests/agents/X/test_Y.py`, the package X in `.../test_X.py`."""
+    folder, name = file.parts[1:-1], file.stem.removeprefix("test_")
+    tested = {".".join((*folder, name)), *([".".join(folder)] if folder[-1] == name else [])}
+    assert tested & MODULES.keys(), f"{file} is named after nothing that exists: {sorted(tested)}"
+
+
+def test_promises_are_tests() -> None:
+    """No exception outlives its file."""
+    assert set(TESTS) >= PROMISES
