@@ -111,19 +111,11 @@ def train_policy(
         prompts_per_step: B.
         validate: Measures a policy; None: the last one is returned, else the best.
         num_validations: Evenly spread over the budget, besides the one before it.
-        accelerator: Default: the CPU.
+        accelerator: Of one process; default: the CPU.
         progress: Show a bar.
-
-    Raises:
-        ValueError: There are several processes: a budget of seconds would end on each at its own
-            step.
     """
     accelerator = accelerator or Accelerator(cpu=True)
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"a budget is spent by one process, and there are {accelerator.num_processes}; launch "
-            "it without torchrun or accelerate, or train with `rere train`."
-        )
+    _check_alone(accelerator)
     settings = StageSettings(learning_rate=learning_rate)
     examples = task.split("train")
     learner = ReReLearner(
@@ -163,6 +155,15 @@ def train_policy(
     best.restore()
     learner.language_model.eval()
     return recommender
+
+
+def _check_alone(accelerator: Accelerator) -> None:
+    # A budget of seconds would end on each process at another step.
+    if (num_processes := accelerator.num_processes) > 1:
+        raise ValueError(
+            f"a budget is spent by one process, and there are {num_processes}; launch it without "
+            "torchrun or accelerate, or train with `rere train`."
+        )
 
 
 def _validator(task: Task, num_rows: int) -> Validate:

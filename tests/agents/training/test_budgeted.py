@@ -1,6 +1,7 @@
 """A policy trained within a budget: what ends it, what is kept, what repeats."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,3 +122,10 @@ def test_where_every_target_is_hidden_nothing_can_be_learnt():
     algorithm = PolicyAlgorithm(config=replace(rere(), group_size=3))
     with pytest.raises(ValueError, match="hides every target"):
         algorithm.train(WORLD.task.with_exclude("history"), Budget(steps=1), seed=0)
+
+
+def test_a_budget_is_spent_by_one_process():
+    """Seconds would end on each of several at another step."""
+    two = SimpleNamespace(num_processes=2)
+    with pytest.raises(ValueError, match="a budget is spent by one process, and there are 2"):
+        trained(Budget(steps=1), accelerator=two)
