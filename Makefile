@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 SOURCES := rere_env agents tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu mutants check lint types format bench smoke clean
+.PHONY: help train test test-slow test-gpu mutants check lint types format figures bench smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
@@ -59,6 +59,9 @@ types: $(VENV)/.installed-all  ## check types, strictly
 format: $(VENV)/.installed-all  ## format, and repair what ruff can
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+figures: $(VENV)/.installed-all  ## make the figures in README and docs anew, from benchmarks/results
+	$(BIN)/python benchmarks/figures.py
 
 bench: $(VENV)/.installed-all  ## time the benchmarks
 	$(BIN)/pytest benchmarks -o python_files='bench_*.py' --benchmark-only $(ARGS)
