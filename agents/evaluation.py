@@ -141,7 +141,7 @@ def evaluate(
     scored, num_shown = titles, None
     if (hidden := task.hidden(examples)) is not None:
         scored = np.where(hidden.marks(titles, num_titles), HIDDEN, titles)
-        num_shown = num_titles - np.diff(hidden.indptr)
+        num_shown = num_titles - hidden.counts
     ranks = metrics.target_ranks(scored, examples.target_title)
     draws = num_resamples if confidence.count_users(examples.user) > 1 else 0
     rows = _rows(scored, ranks, task, examples, ks)

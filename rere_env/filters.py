@@ -5,7 +5,7 @@ by the dynamics themselves. Knows catalogue, batches and the leaves of a trie; n
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -30,38 +30,48 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hidden:
-    """Hidden titles, ragged (CSR): example i owns `indptr[i]:indptr[i + 1]`.
+    """Hidden titles: everybody's once, and each example's own ragged (CSR).
+
+    Example i owns `indptr[i]:indptr[i + 1]`; what is hidden from everybody is among no example's
+    own.
 
     Attributes:
         indptr: [B + 1] int64.
         titles: [total] int64 title ids, ascending and distinct within an example.
+        everybody: [E] int64 title ids hidden from all examples, ascending and distinct.
 
-    >>> hidden = Hidden.from_lists([[5, 2, 5], [], [7]])
+    >>> hidden = Hidden.from_lists([[5, 2, 5], [], [7]], everybody=[5])
     >>> hidden.indptr.tolist(), hidden.titles.tolist(), hidden.take([2, 0]).of(1).tolist()
-    ([0, 2, 2, 3], [2, 5, 7], [2, 5])
+    ([0, 1, 1, 2], [2, 7], [2, 5])
     """
 
     indptr: IntArray
     titles: IntArray
+    everybody: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
-    def from_lists(cls, titles: Sequence[ArrayLike]) -> "Hidden":
-        """Return the titles of B lists, in any order, repeats allowed.
+    def from_lists(cls, titles: Sequence[ArrayLike], everybody: ArrayLike = ()) -> "Hidden":
+        """Return the titles of B lists and those hidden from everybody, in any order, with repeats.
 
         Raises:
             ValueError: An id is negative.
         """
         lists = [np.asarray(found, np.int64).reshape(-1) for found in titles]
-        if min((found.min(initial=0) for found in lists), default=0) < 0:
+        gone = np.asarray(everybody, np.int64).reshape(-1)
+        if min(found.min(initial=0) for found in (gone, *lists)) < 0:
             raise ValueError("hidden titles must be title ids, from 0; leave out `NO_TITLE`.")
         row = owners(offsets(np.array([len(found) for found in lists], np.int64)))
-        return _ragged(row, np.concatenate([*lists, np.zeros(0, np.int64)]), len(lists))
+        return _ragged(row, np.concatenate([*lists, np.zeros(0, np.int64)]), len(lists), gone)
 
     @classmethod
     def joined(cls, parts: Sequence["Hidden"]) -> "Hidden":
         """Return the rows of several, one after the other."""
+        gone = parts[0].everybody
+        if not all(np.array_equal(part.everybody, gone) for part in parts):
+            gone = gone[:0]  # each of other tasks: what was everybody's becomes each one's own
+            parts = [cls.from_lists([*map(part.of, range(part.num_rows))]) for part in parts]
         counts = np.concatenate([np.diff(part.indptr) for part in parts])
-        return cls(offsets(counts), np.concatenate([part.titles for part in parts]))
+        return cls(offsets(counts), np.concatenate([part.titles for part in parts]), gone)
 
     @property
     def num_rows(self) -> int:
@@ -70,25 +80,34 @@ class Hidden:
 
     @property
     def row(self) -> IntArray:
-        """[total] which example each title is hidden from."""
+        """[total] which example each of `titles` is hidden from."""
         return owners(self.indptr)
 
+    @property
+    def counts(self) -> IntArray:
+        """[B] how many titles are hidden from each example."""
+        counts: IntArray = np.diff(self.indptr) + len(self.everybody)
+        return counts
+
     def of(self, row: int) -> IntArray:
-        """Return the titles hidden from one example."""
-        return self.titles[self.indptr[row] : self.indptr[row + 1]]
+        """Return the titles hidden from one example, everybody's among them; ascending."""
+        own = self.titles[self.indptr[row] : self.indptr[row + 1]]
+        return np.sort(np.concatenate([own, self.everybody]))
 
     def take(self, rows: Sequence[int] | IntArray) -> "Hidden":
         """Select examples, in the order given."""
         first = self.indptr[:-1][rows]
         indptr = offsets(self.indptr[1:][rows] - first)
-        return Hidden(indptr, self.titles[stretches(first, indptr)])
+        return Hidden(indptr, self.titles[stretches(first, indptr)], self.everybody)
 
     def marks(self, titles: IntArray, num_titles: int) -> BoolArray:
         """Say which of some titles [B, K] are hidden from their example; others are not ids."""
         legal = (titles >= 0) & (titles < num_titles)
         cell = np.arange(len(titles))[:, None] * num_titles + np.where(legal, titles, 0)
-        marked: BoolArray = np.isin(cell, self.row * num_titles + self.titles) & legal
-        return marked
+        marked = np.isin(cell, self.row * num_titles + self.titles)
+        if len(self.everybody):
+            marked |= np.isin(titles, self.everybody)
+        return marked & legal
 
 
 @runtime_checkable
@@ -193,6 +212,7 @@ class Combined:
             np.concatenate([*(hidden.row for hidden in found), empty]),
             np.concatenate([*(hidden.titles for hidden in found), empty]),
             len(batch),
+            np.concatenate([*(hidden.everybody for hidden in found), empty]),
         )
 
 
@@ -219,23 +239,24 @@ def find_filter(exclude: Exclude) -> Filter | None:
 
 
 def hidden_titles(exclude: Filter, catalogue: Catalogue, batch: Batch) -> Hidden:
-    """Return all titles that a filter hides from each example."""
-    gone = np.unique(exclude.from_all(catalogue))
+    """Return all titles that a filter hides from each example; O(hidden), and not for each."""
     own = exclude.from_each(catalogue, batch)
-    everybody = np.repeat(np.arange(len(batch)), len(gone))
-    return _ragged(
-        np.concatenate([own.row, everybody]),
-        np.concatenate([own.titles, np.tile(gone, len(batch))]),
-        len(batch),
-    )
+    gone = np.concatenate([exclude.from_all(catalogue), own.everybody])
+    return _ragged(own.row, own.titles, len(batch), gone)
 
 
-def _ragged(row: IntArray, title: IntArray, num_rows: int) -> Hidden:
-    """Sort and make distinct the titles of each row."""
+def _ragged(
+    row: IntArray, title: IntArray, num_rows: int, everybody: IntArray | None = None
+) -> Hidden:
+    """Sort and make distinct the titles of each row, less everybody's."""
+    gone = np.unique(np.zeros(0, np.int64) if everybody is None else everybody.astype(np.int64))
+    if len(gone):
+        own = ~np.isin(title, gone)
+        row, title = row[own], title[own]
     size = int(title.max(initial=0)) + 1
     pairs = np.unique(row.astype(np.int64) * size + title)
     indptr = np.searchsorted(pairs // size, np.arange(num_rows + 1))
-    return Hidden(indptr, pairs % size)
+    return Hidden(indptr, pairs % size, gone)
 
 
 def _nothing(num_rows: int) -> Hidden:

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rere_env.ragged import owners
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch, FloatArray, IntArray, Recommender
 
@@ -51,7 +50,8 @@ def hide(scores: NDArray[np.float64], task: Task, examples: Batch) -> None:
     """Set to -inf, in place, the scores [B, titles] of what the task's filter hides."""
     hidden = task.hidden(examples)
     if hidden is not None:
-        scores[owners(hidden.indptr), hidden.titles] = -np.inf
+        scores[:, hidden.everybody] = -np.inf
+        scores[hidden.row, hidden.titles] = -np.inf
 
 
 class Filtered:
@@ -66,7 +66,7 @@ class Filtered:
         hidden = self.task.hidden(examples)
         if hidden is None:
             return self.recommender.recommend(examples, k).astype(np.int64)
-        longer = k + int(np.diff(hidden.indptr).max(initial=0))
+        longer = k + int(hidden.counts.max(initial=0))
         titles = self.recommender.recommend(examples, longer).astype(np.int64)
         is_hidden = hidden.marks(titles, self.task.catalogue.num_titles)
         order = np.argsort(is_hidden, axis=1, kind="stable")[:, :k]  # shown ones first, in order

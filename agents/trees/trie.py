@@ -146,7 +146,8 @@ class TorchShown:
     """Which titles each of B prompts may be shown: all but the hidden ones.
 
     Leaves below a node are an interval, so a node's titles are counted by two searches among the
-    hidden leaves: the cost is that of the hidden titles, not of the catalogue.
+    hidden leaves: the cost is that of the hidden titles, not of the catalogue. What is hidden from
+    everybody is kept once: the others are numbered among the leaves that it leaves.
     """
 
     def __init__(self, trie: TorchTrie, prompts: Prompts) -> None:
@@ -161,13 +162,18 @@ class TorchShown:
         """
         hidden, num_rows = prompts.hidden, len(prompts)
         self._trie, self._num_rows = trie, num_rows
-        self.hides = hidden is not None and len(hidden.titles) > 0
+        self.hides = hidden is not None and len(hidden.titles) + len(hidden.everybody) > 0
         if hidden is None or not self.hides:
             return
         _check_titles(hidden, trie.num_titles)
         device, stride = trie.lo.device, trie.num_titles + 1
-        title = torch.from_numpy(hidden.titles.astype(np.int64)).to(device)
-        key = torch.from_numpy(hidden.row).to(device) * stride + trie.title_leaf[title]
+        title, gone = (
+            torch.from_numpy(titles.astype(np.int64)).to(device)
+            for titles in (hidden.titles, hidden.everybody)
+        )
+        self._gone = trie.title_leaf[gone].sort().values
+        self._left_before = self._gone - torch.arange(len(gone), device=device)
+        key = torch.from_numpy(hidden.row).to(device) * stride + self._left(trie.title_leaf[title])
         self._key = torch.unique(key)  # ascending: row by row, leaf by leaf
         rows = self._key // stride
         self._first = torch.searchsorted(rows, torch.arange(num_rows, device=device))
@@ -181,6 +187,7 @@ class TorchShown:
         lo, hi = self._trie.lo[node], self._trie.hi[node]
         if not self.hides:
             return hi - lo
+        lo, hi = self._left(lo), self._left(hi)
         return hi - lo - (self._rank(row, hi) - self._rank(row, lo))
 
     def title(self, row: Tensor, node: Tensor) -> Tensor:
@@ -188,12 +195,12 @@ class TorchShown:
         lo = self._trie.lo[node]
         if not self.hides:
             return self._trie.leaf_title[lo]
-        first = self._first[row]
+        lo, first = self._left(lo), self._first[row]
         num_before = lo - (self._rank(row, lo) - first)
         skipped = torch.searchsorted(
             self._shown_before, row * self._stride + num_before, right=True
         )
-        leaf = num_before + skipped - first
+        leaf = self._leaf(num_before + skipped - first)
         return self._trie.leaf_title[leaf.clamp(max=self._trie.num_titles - 1)]
 
     def titles(self) -> Tensor:
@@ -201,8 +208,17 @@ class TorchShown:
         shape = (self._num_rows, self._trie.num_titles + 1)
         by_leaf = torch.ones(shape, dtype=torch.bool, device=self._trie.lo.device)
         if self.hides:
-            by_leaf.view(-1)[self._key] = False
+            by_leaf[:, self._gone] = False
+            by_leaf[self._key // self._stride, self._leaf(self._key % self._stride)] = False
         return by_leaf[:, self._trie.title_leaf]
+
+    def _left(self, leaf: Tensor) -> Tensor:
+        """Number leaves among those that are not hidden from everybody."""
+        return leaf - torch.searchsorted(self._gone, leaf)
+
+    def _leaf(self, left: Tensor) -> Tensor:
+        """Undo `_left`."""
+        return left + torch.searchsorted(self._left_before, left, right=True)
 
     def _rank(self, row: Tensor, leaf: Tensor) -> Tensor:
         """Count the hidden leaves, of all rows in order, before a leaf of a row."""
@@ -210,10 +226,12 @@ class TorchShown:
 
 
 def _check_titles(hidden: Hidden, num_titles: int) -> None:
-    if hidden.titles.min() < 0 or hidden.titles.max() >= num_titles:
-        wrong = (hidden.titles < 0) | (hidden.titles >= num_titles)
-        row = int(hidden.row[wrong][0])
+    everybody = hidden.everybody
+    for titles, row in ((everybody, np.zeros_like(everybody)), (hidden.titles, hidden.row)):
+        wrong = (titles < 0) | (titles >= num_titles)
+        if not wrong.any():
+            continue
         raise ValueError(
-            f"`hidden` names title {hidden.titles[wrong][0]} for prompt {row}; the catalogue has "
-            f"0..{num_titles - 1}. Leave out what is not a title of it."
+            f"`hidden` names title {titles[wrong][0]} for prompt {row[wrong][0]}; the catalogue "
+            f"has 0..{num_titles - 1}. Leave out what is not a title of it."
         )

@@ -168,7 +168,7 @@ def _check_lists(titles: Int64, task: Task, examples: Batch, call: str) -> None:
     )
     num_shown = np.full(len(titles), num_titles)
     if (hidden := task.hidden(examples)) is not None:
-        num_shown = num_titles - np.diff(hidden.indptr)
+        num_shown = num_titles - hidden.counts
         refuse(
             np.any(hidden.marks(titles, num_titles), axis=1),
             "must not return titles that the task hides",

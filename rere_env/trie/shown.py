@@ -21,16 +21,22 @@ class ShownTitles:
     """Which titles below a node each prompt may be shown; costs what the hidden titles cost."""
 
     def __init__(self, trie: Trie, hidden: Hidden | None) -> None:
-        """Sort the hidden leaves by (row, trie order)."""
+        """Sort everybody's hidden leaves, and the others by (row, trie order)."""
         self._trie = trie
-        self._keys = np.zeros(0, np.int64)
+        self._keys = self._gone = np.zeros(0, np.int64)
         if hidden is not None:
+            self._gone = np.sort(trie.title_leaf[hidden.everybody].astype(np.int64))
             leaf = trie.title_leaf[hidden.titles].astype(np.int64)
             self._keys = np.unique(hidden.row * (trie.num_titles + 1) + leaf)
 
     def num_titles(self, row: Int64, node: Int64) -> Int64:
         """Return how many titles below a node the prompt of that row may be shown."""
         count = self._trie.num_titles_below(node).astype(np.int64)
+        if len(self._gone):
+            below, above = (
+                self._gone.searchsorted(b[node]) for b in (self._trie.lo, self._trie.hi)
+            )
+            count -= above - below
         if len(self._keys) == 0:
             return count
         start = row * (self._trie.num_titles + 1)
@@ -87,9 +93,10 @@ def hidden_leaves(
             num_shown=np.full(len(batch), trie.num_titles),
         )
     gone = np.zeros(trie.num_titles, np.bool_)  # by leaf
-    gone[trie.title_leaf[exclude.from_all(catalogue)]] = True
-    gone_before = np.concatenate([[0], np.cumsum(gone)]).astype(np.int32)
     hidden = exclude.from_each(catalogue, batch)
+    gone[trie.title_leaf[exclude.from_all(catalogue)]] = True
+    gone[trie.title_leaf[hidden.everybody]] = True
+    gone_before = np.concatenate([[0], np.cumsum(gone)]).astype(np.int32)
     leaf = trie.title_leaf[hidden.titles]
     row = hidden.row[~gone[leaf]]
     leaf = leaf[~gone[leaf]]

@@ -1,6 +1,7 @@
 """Hidden titles: one meaning for masks, samplers and recommenders."""
 
 import json
+import tracemalloc
 
 import gymnasium as gym
 import numpy as np
@@ -184,3 +185,44 @@ def test_hidden_titles_are_the_sets_they_were_made_of(lists, data):
     both = Hidden.joined([taken, hidden])
     assert both.num_rows == len(rows) + len(lists)
     assert both.of(len(rows)).tolist() == sorted(set(lists[0]))
+
+
+@given(
+    lists=st.lists(st.lists(st.integers(0, 30), max_size=5), min_size=1, max_size=6),
+    gone=st.lists(st.integers(0, 30), max_size=8),
+    data=st.data(),
+)
+def test_what_is_hidden_from_everybody_is_kept_once(lists, gone, data):
+    """Every answer is that of the lists with everybody's titles in each of them."""
+    hidden = Hidden.from_lists(lists, everybody=gone)
+    spread = Hidden.from_lists([[*own, *gone] for own in lists])
+    assert hidden.everybody.tolist() == sorted(set(gone))
+    assert not set(hidden.titles.tolist()) & set(gone)
+    rows = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=8))
+    titles = np.array(data.draw(st.lists(st.integers(-2, 33), min_size=3, max_size=3)))
+    for one, other in (
+        (hidden, spread),
+        (hidden.take(rows), spread.take(rows)),
+        (Hidden.joined([hidden, hidden]), Hidden.joined([spread, spread])),
+        (Hidden.joined([hidden, spread]), Hidden.joined([spread, hidden])),
+    ):
+        assert one.counts.tolist() == other.counts.tolist()
+        for row in range(one.num_rows):
+            assert one.of(row).tolist() == other.of(row).tolist()
+        asked = np.tile(titles, (one.num_rows, 1))
+        assert one.marks(asked, 31).tolist() == other.marks(asked, 31).tolist()
+
+
+def test_stock_costs_what_is_gone_and_not_that_for_each_example(task_of):
+    """2,000 examples and 10,000 titles out of stock: 20,000,000 pairs would be 160 MB each copy."""
+    task = task_of([f"t{n}" for n in range(20_000)], [((n,), n + 1) for n in range(2_000)])
+    exclude = Combined(HideHistory(), OutOfStock([f"i{n}" for n in range(0, 20_000, 2)]))
+    examples = task.split("train")
+    tracemalloc.start()
+    hidden = task.with_exclude(exclude).hidden(examples)
+    hides = task.with_exclude(exclude).hides_target(examples)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert hidden.counts.tolist() == [10_000 + n % 2 for n in range(2_000)]
+    assert hides.tolist() == [n % 2 == 1 for n in range(2_000)]
+    assert peak < 16_000_000

@@ -151,17 +151,17 @@ class _Rollout:
                 f"the prompt {unknown[0]!r} is of no example of the task, and the task's filter "
                 "hides titles by example; train on `prompt_dataset(task)`."
             )
-        return Hidden.from_lists(
+        found = [
             [
-                np.concatenate(
-                    [
-                        hidden.titles
-                        for examples in self._examples[text]
-                        if (hidden := self.task.hidden(examples)) is not None
-                    ]
-                )
-                for text in texts
+                hidden
+                for examples in self._examples[text]
+                if (hidden := self.task.hidden(examples)) is not None
             ]
+            for text in texts
+        ]
+        return Hidden.from_lists(
+            [np.concatenate([hidden.titles for hidden in each]) for each in found],
+            everybody=np.concatenate([hidden.everybody for each in found for hidden in each[:1]]),
         )
 
 

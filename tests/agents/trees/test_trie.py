@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from agents.trees import TorchShown
 from rere_env.filters import Hidden
 from rere_env.prompts import Prompts
+from rere_env.trie import ShownTitles
 
 
 def test_edges_are_the_children_of_the_numpy_trie(many_titles):
@@ -78,15 +79,16 @@ def test_shown_titles_are_counted_below_every_node(data, many_titles):
     """Any hidden sets, repeats among them, against sets in Python."""
     trie = many_titles.trie
     titles = st.lists(st.integers(0, 199), max_size=30)
-    hidden = data.draw(st.lists(titles, min_size=3, max_size=3))
-    shown = TorchShown(
-        many_titles.torch_trie(),
-        Prompts([[1]] * 3, hidden=Hidden.from_lists([np.array(row, np.int64) for row in hidden])),
-    )
+    own, gone = data.draw(st.lists(titles, min_size=3, max_size=3)), data.draw(titles)
+    kept = Hidden.from_lists([np.array(row, np.int64) for row in own], everybody=gone)
+    hidden = [row + gone for row in own]
+    shown = TorchShown(many_titles.torch_trie(), Prompts([[1]] * 3, hidden=kept))
+    on_the_cpu = ShownTitles(trie, kept)
     nodes = np.arange(trie.num_nodes)
     for row in range(3):
         rows = torch.full((trie.num_nodes,), row)
         count = shown.num_titles(rows, torch.from_numpy(nodes)).tolist()
+        assert on_the_cpu.num_titles(rows.numpy(), nodes).tolist() == count
         first = shown.title(rows, torch.from_numpy(nodes)).tolist()
         for node in nodes:
             below = trie.leaf_title[trie.lo[node] : trie.hi[node]].tolist()
@@ -114,5 +116,7 @@ def test_impossible_hidden_sets_are_refused(few_titles):
         Prompts([[1]] * 2, hidden=Hidden.from_lists([[0]]))
     with pytest.raises(ValueError, match=r"`hidden` names title 7 for prompt 1"):
         TorchShown(trie, Prompts([[1]] * 2, hidden=Hidden.from_lists([[0], [7]])))
+    with pytest.raises(ValueError, match=r"`hidden` names title 9 for prompt 0"):
+        TorchShown(trie, Prompts([[1]] * 2, hidden=Hidden.from_lists([[0], []], everybody=[9])))
     with pytest.raises(ValueError, match="title ids, from 0"):
         Hidden.from_lists([[0], [-1]])
