@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.experiment.policy import make_accelerator
+from agents.experiment.launch import make_accelerator
 from agents.files import DamagedError, read_json
 from agents.language_model import LanguageModel
 from agents.policy import Backbone, load_backbone

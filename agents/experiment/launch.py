@@ -6,10 +6,14 @@ written.
 
 import os
 import sys
+from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
-__all__ = ["check_alone", "check_launch", "warn_of_missing_processes"]
+from agents.runs.config import TrainConfig
+
+__all__ = ["check_alone", "check_launch", "make_accelerator", "warn_of_missing_processes"]
 
 SHARDED = {
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -65,3 +69,22 @@ def warn_of_missing_processes(accelerator: Accelerator) -> None:
             "this run goes on; use `torchrun --standalone --nproc_per_node N -m agents.cli ...`.",
             file=sys.stderr,
         )
+
+
+def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Accelerator:
+    """Return the engine for a device and precision.
+
+    Raises:
+        ValueError: `cuda` was asked for and there is none, or processes that share one model.
+    """
+    check_launch()
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            '`device` (="cuda") needs a CUDA device, and torch sees none; use --device cpu.'
+        )
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        log_with=None if project_dir is None else "tensorboard",
+        project_dir=project_dir,
+    )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers.utils.logging import disable_progress_bar
@@ -18,7 +17,7 @@ from agents.experiment.agent import train_agent
 from agents.experiment.final import finish
 from agents.experiment.flags import check_flags, choose
 from agents.experiment.guards import begun_of, saving_errors, stops_of
-from agents.experiment.launch import check_alone, check_launch, warn_of_missing_processes
+from agents.experiment.launch import check_alone, make_accelerator, warn_of_missing_processes
 from agents.files import read_json
 from agents.language_model import LanguageModel, context_length
 from agents.lm_recommender import LMRecommender, final_search
@@ -45,7 +44,7 @@ from rere_env.data.known import load_data
 from rere_env.task import Task
 from rere_env.types import Batch
 
-__all__ = ["make_accelerator", "resume", "train"]
+__all__ = ["resume", "train"]
 
 
 def train(
@@ -134,25 +133,6 @@ def resume(
         run.policy(stage)  # damage is said now, and not after hours
     experiment = _Experiment(config, dataset, run, progress, num_truncated, save_every_s)
     return experiment.guarded(backbone)
-
-
-def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Accelerator:
-    """Return the engine for a device and precision.
-
-    Raises:
-        ValueError: `cuda` was asked for and there is none, or processes that share one model.
-    """
-    check_launch()
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            '`device` (="cuda") needs a CUDA device, and torch sees none; use --device cpu.'
-        )
-    return Accelerator(
-        cpu=config.device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
-        log_with=None if project_dir is None else "tensorboard",
-        project_dir=project_dir,
-    )
 
 
 @dataclass(slots=True)

@@ -19,15 +19,11 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from agents.processes import everyone
+from agents.randomness import States, generator_states
 from agents.runs.folder import Progress, RunFolder
 from agents.runs.numbers import StageSettings
 from agents.runs.stopping import Stopped, Stopping
-from agents.training.generators import (
-    States,
-    generator_states,
-    load_generators,
-    save_generators,
-)
+from agents.training.generators import load_generators, save_generators
 from agents.training.validation import SELECT_BY
 
 __all__ = ["Learner", "StageSettings", "cosine_schedule", "fit"]

@@ -2,26 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-__all__ = ["States", "generator_states", "load_generators", "save_generators"]
+from agents.randomness import States, set_generators
+
+__all__ = ["load_generators", "save_generators"]
 
 FILE = "generators.safetensors"
-
-States: TypeAlias = dict[str, Tensor]
-"""The state of the generator of each device that a process draws from, by the device's type."""
-
-
-def generator_states(device: torch.device) -> States:
-    """Return the states of this process's generators: the CPU's and that of its device."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
 
 
 def save_generators(folder: Path, states: Sequence[States]) -> None:
@@ -35,7 +24,5 @@ def load_generators(folder: Path, process: int, device: torch.device) -> None:
     if not (folder / FILE).is_file():  # saved by version 0.1.0
         return
     states = load_file(str(folder / FILE))
-    if f"cpu.{process}" in states:
-        torch.set_rng_state(states[f"cpu.{process}"])
-    if device.type == "cuda" and f"cuda.{process}" in states:
-        torch.cuda.set_rng_state(states[f"cuda.{process}"], device)
+    own = (name.rpartition(".") for name in states)
+    set_generators({kind: states[f"{kind}.{p}"] for kind, _, p in own if p == str(process)}, device)

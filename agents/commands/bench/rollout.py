@@ -51,7 +51,7 @@ class Rollout(Measuring):
 
     def _policy(self) -> "LoadedPolicy":
         from agents.commands.common import LoadedPolicy, load_policy
-        from agents.experiment.policy import make_accelerator
+        from agents.experiment.launch import make_accelerator
         from agents.language_model import LanguageModel
         from agents.policy import load_backbone
         from rere_env.data.known import load_data
