@@ -14,6 +14,8 @@ code. Every departure from the released code:
    `kl_groups="all"` is as released.
 6. One fixed prompt template. Released: drawn at random per row, at test time too.
 7. A title shared by several items is one title; a hit on it is a hit.
+8. Means divide by totals of the whole step, over all processes. Released: `dapo` divides by the
+   tokens of its own micro-batch.
 """
 
 from agents.rere.agent import MorePrompts, ReReAgent

@@ -1,5 +1,6 @@
 """What several processes save and validate: one writes, all wait, each row is searched once."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -175,21 +176,36 @@ def test_searched_rows_are_shared_and_the_result_is_that_of_one_process(two):
 
 def train_slowly(accelerator, data, runs_dir):
     """The main job, in which the main process writes for a while whenever it saves."""
-    write_json = run_folder.write_json
+    write_json, changed = run_folder.write_json, []
 
     def slow(path, value):
         time.sleep(DELAY_S)
         write_json(path, value)
 
+    def watch(event, args):
+        is_opened = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
+        if (is_opened or event in CHANGES) and str(args[0]).startswith(runs_dir):
+            changed.append(f"{event} {args[0]}")
+
     if accelerator.is_main_process:
         run_folder.write_json = slow
+    sys.addaudithook(watch)
     config = TrainConfig(data=data, preset="smoke", device="cpu", sft_epochs=1, rl_steps=2)
     run = RunFolder(train(config, Path(runs_dir), "run"))
-    return {"is_done": run.load_progress().stage is Stage.DONE and run.result.is_file()}
+    return {
+        "changed": list(changed),
+        "is_done": run.load_progress().stage is Stage.DONE and run.result.is_file(),
+    }
+
+
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
+"""What Python says it is about to do when it changes a folder."""
 
 
 @pytest.mark.slow
-def test_the_last_save_of_a_run_is_written_by_one_process(in_processes, data, tmp_path):
-    """However long it takes, it can be read, and the run has its result."""
-    first, _ = in_processes(train_slowly, data=str(data), runs_dir=str(tmp_path))
+def test_the_main_process_alone_writes_a_run(in_processes, data, tmp_path):
+    """However long it takes, the run's last state can be read, and it has its result."""
+    first, second = in_processes(train_slowly, data=str(data), runs_dir=str(tmp_path))
+    assert first["changed"]
+    assert second["changed"] == []
     assert first["is_done"]
