@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from rere_env.render.scene import printable
 from rere_env.task import Task
 from rere_env.types import NO_TITLE, Batch
 
@@ -73,6 +72,8 @@ class Recommend:
         return [int(task.catalogue.items_of(title)[0]) for title in titles]
 
     def _print(self, task: Task, items: list[int], rows: list[dict[str, Any]]) -> None:
+        from rere_env.render.scene import printable
+
         history = [task.decode_title(int(task.catalogue.item_title[item])) for item in items]
         if self.json:
             print(json.dumps({"history": history, "recommendations": rows}, indent=2))

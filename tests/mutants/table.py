@@ -39,9 +39,8 @@ MUTANTS = (
     Mutant(
         name="compare_evaluates_half",
         file="agents/comparison/cell.py",
-        old="        examples = examples.take(slice(plan.test_rows))\n    return",
-        new="        examples = examples.take(slice(plan.test_rows))\n"
-        "    examples = examples.take(slice(100))\n    return",
+        old="    examples = task.split(plan.split)\n",
+        new="    examples = task.split(plan.split).take(slice(100))\n",
         test=CELL,
     ),
     Mutant(

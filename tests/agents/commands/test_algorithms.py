@@ -54,7 +54,10 @@ def test_an_agent_is_trained_and_scored_beside_the_baselines(tmp_path, capsys):
     assert result["recommenders"]["MonteCarlo"]["illegal_rate"] == 0
     assert (tmp_path / "own" / "report.html").stat().st_size > 0
     assert "MonteCarlo" in capsys.readouterr().out
-    assert main(["train", "--resume", str(tmp_path / "own")]) == 2
+    again = ["train", "--resume", str(tmp_path / "own")]
+    assert main(again) == 2
+    assert "--plugin examples.your_algorithm:MonteCarlo" in capsys.readouterr().err
+    assert main([*again, "--plugin", "examples.your_algorithm:MonteCarlo"]) == 2
     assert "keeps no checkpoints" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "own")]) == 2
     assert "holds no language model" in capsys.readouterr().err
