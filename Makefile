@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 SOURCES := rere_env agents tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu check lint types format bench smoke clean
+.PHONY: help train test test-slow test-gpu chaos check lint types format bench smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
@@ -43,6 +43,10 @@ test-slow: $(VENV)/.installed-all  ## run the slow tests
 
 test-gpu: $(VENV)/.installed-all  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS) || [ $$? -eq 5 ]
+
+# Forks processes, of which each computes by one thread.
+chaos: $(VENV)/.installed-all  ## kill, damage and starve short runs (ARGS="--kills 100")
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 check: lint types test  ## formatting, lint, types and tests: what must pass before a commit
 
