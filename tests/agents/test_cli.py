@@ -1,5 +1,6 @@
 """Every command of `rere`, run for real on a small data set."""
 
+import errno
 import inspect
 import json
 import shutil
@@ -350,6 +351,19 @@ def test_a_caller_gets_an_error_that_nobody_expected(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("agents.commands.play.Play.run", broken)
     with pytest.raises(ZeroDivisionError):
         main(["play"])
+
+
+def test_a_disk_that_cannot_be_written_is_one_line(monkeypatch, capsys) -> None:
+    """Also where no run is in the way."""
+
+    def full(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/items.csv")
+
+    monkeypatch.setattr("agents.commands.play.Play.run", full)
+    assert main(["play"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "/data/items.csv" in line
+    assert "on a disk with room" in line
 
 
 def test_debug_shows_an_expected_error_too(run: Path) -> None:
