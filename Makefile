@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt --editable
 SOURCES := rere_env agents tests examples benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu mutants check lint types format figures bench smoke clean
+.PHONY: help train test test-slow test-gpu mutants chaos check lint types format figures bench smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
@@ -46,6 +46,10 @@ test-gpu: $(VENV)/.installed-all  ## run the tests that need a CUDA device
 
 mutants: $(VENV)/.installed-all  ## break the code in known ways: each must turn a test red
 	$(BIN)/python -m tests.mutants.replay $(ARGS)
+
+# Forks processes, of which each computes by one thread.
+chaos: $(VENV)/.installed-all  ## kill, damage and starve short runs (ARGS="--kills 100")
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 check: lint types test  ## formatting, lint, types and tests: what must pass before a commit
 

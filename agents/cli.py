@@ -1,5 +1,6 @@
 """`rere`: the commands of `agents.commands`. Only parses; they do the work."""
 
+import errno
 import signal
 import sys
 from types import TracebackType
@@ -7,6 +8,8 @@ from types import TracebackType
 __all__ = ["main"]
 
 DEBUG = "--debug"
+
+UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM}
 
 NEEDS = {"accelerate", "matplotlib", "safetensors", "torch", "tqdm", "transformers", "tyro"}
 
@@ -51,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         text = error.args[0] if isinstance(error, KeyError) else error
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            text = f"{error}; choose a folder that you may write to, on a disk with room."
         print(f"rere: {text}", file=sys.stderr)
         return 2
     return 0

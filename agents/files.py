@@ -21,6 +21,7 @@ __all__ = [
     "replace_folder",
     "restore_folder",
     "sha256",
+    "sync",
     "verify_folder",
     "write_json",
 ]
@@ -58,7 +59,7 @@ def replace_folder(folder: Path, *, keep_older: bool = False) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     new.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     if not keep_older:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -127,12 +128,23 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     new = path.with_name(path.name + ".new")
     try:
         new.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        _sync(new)
+        sync(new)
     except OSError:
         new.unlink(missing_ok=True)
         raise
     new.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folder
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_manifest(folder: Path) -> None:
@@ -142,15 +154,4 @@ def _write_manifest(folder: Path) -> None:
         {file.relative_to(folder).as_posix(): sha256(file) for file in files},
     )
     for path in (*files, *(path for path in folder.rglob("*") if path.is_dir()), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folder
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)

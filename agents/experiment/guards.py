@@ -55,10 +55,10 @@ def saving_errors(run: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if (remedy := _remedy(error)) is None:
             raise
-        raise SaveError(
-            f"{run} cannot be written ({error}); what was saved before is intact: {remedy}, then "
-            f"go on with `rere train --resume {run}`."
-        ) from error
+        go_on = "then start it again."
+        if (run / "config.json").is_file():
+            go_on = f"then go on with `rere train --resume {run}`; what was saved before is intact."
+        raise SaveError(f"{run} cannot be written ({error}): {remedy}, {go_on}") from error
 
 
 @contextmanager

@@ -71,6 +71,11 @@ def train(
     check_flags(config, info.kind)
     if info.kind == "agent":
         check_alone(config.algorithm)
+        if save_every_s is not None:
+            raise ValueError(
+                f"`save_every` (={save_every_s:g}s) is about checkpoints, and {config.algorithm!r} "
+                "keeps none; leave it out."
+            )
         return train_agent(config, as_algorithm(info), dataset, runs_dir, name)
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
     choose(config, config.numbers().group_size)

@@ -63,10 +63,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics.jsonl.
 
     Raises:
-        ValueError: A line is not a JSON object with `step` and `stage`.
+        ValueError: The file is no text, or a line not a JSON object with `step` and `stage`.
     """
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not text ({error}).") from error
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:

@@ -14,7 +14,6 @@ Checkpoints are read only if they are what was written; else the one before is u
 """
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -30,11 +29,13 @@ from agents.files import (
     replace_folder,
     restore_folder,
     sha256,
+    sync,
     verify_folder,
     write_json,
 )
 from agents.runs.checked import from_json
 from agents.runs.config import TrainConfig
+from agents.runs.log import check_log, cut_log
 
 __all__ = ["Progress", "RunFolder", "Stage"]
 
@@ -67,7 +68,7 @@ class Stage(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """How far a run has come; everything a resumed run needs besides weights and optimiser.
+    """How far a run has come: what a resumed run needs besides weights and optimiser.
 
     Attributes:
         stage: The stage being trained, or done.
@@ -207,16 +208,17 @@ class RunFolder:
         """
         if not self.checkpoints.is_dir():
             return None
-        there = [stage for stage in Stage if stage.trains and self._holds(stage)]
+        there = [
+            stage
+            for stage in Stage
+            if stage.trains and (self.best(stage).is_dir() or older(self.best(stage)).is_dir())
+        ]
         if Stage.RL not in there and self._has_begun_rl():
             raise DamagedError(
                 f"{self.best(Stage.RL)} is missing, and the run has come that far; put back a copy "
                 "of it, or train anew."
             )
         return self.policy(there[-1]) if there else None
-
-    def _holds(self, stage: Stage) -> bool:
-        return any(folder.is_dir() for folder in (self.best(stage), older(self.best(stage))))
 
     def _has_begun_rl(self) -> bool:
         for folder in self._generations():
@@ -239,8 +241,7 @@ class RunFolder:
     def load_progress(self, *, allow_changed: bool = False) -> Progress | None:
         """Return how far the run came, and cut off what was logged after that.
 
-        What `self.state` holds belongs to it: checkpoints/last, or, if that is damaged or was
-        being replaced, the state before.
+        `self.state` holds the rest: checkpoints/last, or the state before if that is damaged.
 
         Args:
             allow_changed: Go on with a log that is not what was written.
@@ -253,7 +254,7 @@ class RunFolder:
             try:
                 progress = self._read_progress(folder)
                 if not allow_changed:
-                    self._check_metrics(progress)
+                    check_log(self.metrics, progress.metrics_bytes, progress.metrics_sha256)
             except DamagedError as error:
                 found.append(str(error))
                 continue
@@ -261,20 +262,23 @@ class RunFolder:
             if folder != self.last:
                 reason = found[0] if found else f"{self.last} was being replaced"
                 _warn(f"{reason}; the state before it is used, {folder}.")
-            self._cut_metrics(progress.metrics_bytes)
+            cut_log(self.metrics, progress.metrics_bytes)
             return progress
         if found:
             raise DamagedError(
                 f"{'; '.join(found)}; put back a copy of what is named, or delete "
                 f"{self.checkpoints} and `rere train --resume {self.path}` begins anew."
             )
-        self._cut_metrics(0)
+        cut_log(self.metrics, 0)
         return None
 
     def save_progress(self, progress: Progress, save_state: Callable[[Path], None]) -> None:
         """Replace checkpoints/last at once, keeping the state before: `save_state` fills it."""
         progress.metrics_bytes = self.metrics_size()
-        progress.metrics_sha256 = sha256(self.metrics) if progress.metrics_bytes else ""
+        progress.metrics_sha256 = ""
+        if progress.metrics_bytes:
+            sync(self.metrics)
+            progress.metrics_sha256 = sha256(self.metrics)
         if self.state != self.last:  # it is damaged, and must not take the place of the good one
             shutil.rmtree(self.last, ignore_errors=True)
         with replace_folder(self.last, keep_older=True) as folder:
@@ -296,23 +300,6 @@ class RunFolder:
             raise DamagedError(f"{file} is missing")
         remedy = "put back the file as it was, or resume with the version that wrote it"
         return from_json(Progress, read_json(file), file, remedy)
-
-    def _check_metrics(self, progress: Progress) -> None:
-        if (size := self.metrics_size()) < progress.metrics_bytes:
-            raise DamagedError(
-                f"{self.metrics} is damaged: {size} bytes long where {progress.metrics_bytes} "
-                "were logged (--allow-changed goes on with what is left)"
-            )
-        expected = progress.metrics_sha256
-        if expected and sha256(self.metrics, progress.metrics_bytes) != expected:
-            raise DamagedError(
-                f"{self.metrics} is damaged: it is not what was logged (--allow-changed goes on "
-                "with it)"
-            )
-
-    def _cut_metrics(self, size: int) -> None:
-        if self.metrics_size() > size:
-            os.truncate(self.metrics, size)
 
 
 def _warn(text: str) -> None:

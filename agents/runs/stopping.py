@@ -73,12 +73,18 @@ class Stopping:
 
     @contextmanager
     def waits(self) -> Iterator[None]:
-        """Let a signal wait for the end of what is done inside; who does it looks at `signum`."""
+        """Let a signal wait for the end of what is done inside; who does it looks at `signum`.
+
+        Raises:
+            Stopped: One has come that nobody looked at.
+        """
         self._waits = True
         try:
             yield
         finally:
             self._waits = False
+        if self.signum:
+            raise Stopped(self.signum)
 
     def _receive(self, signum: int, _: FrameType | None) -> None:
         if self.signum:  # the second: at once, as if nobody had caught it

@@ -95,26 +95,24 @@ def fit(
     loop = _Loop(
         learner, validate, settings, run, progress, accelerator, stopping, save_every_s or math.inf
     )
-    if progress.best_value < 0:  # nothing was validated: the stage has not begun
-        with stopping.waits():
+    with stopping.waits():
+        if progress.best_value < 0:  # nothing was validated: the stage has not begun
             loop.begin()
-    else:
-        accelerator.load_state(str(run.state / "state"))
-        learner.load_extra(run.state)
-        load_generators(run.state / "state", accelerator.process_index, accelerator.device)
-    bar = tqdm(
-        total=learner.num_steps,
-        initial=progress.step,
-        desc=learner.name,
-        disable=not accelerator.is_local_main_process,
-        dynamic_ncols=True,
-    )
-    with bar:
-        while progress.step < learner.num_steps and not loop.out_of_patience():
-            with stopping.waits():
-                shown = loop.step()
-            bar.set_postfix(shown)
-            bar.update()
+        else:
+            accelerator.load_state(str(run.state / "state"))
+            learner.load_extra(run.state)
+            load_generators(run.state / "state", accelerator.process_index, accelerator.device)
+        bar = tqdm(
+            total=learner.num_steps,
+            initial=progress.step,
+            desc=learner.name,
+            disable=not accelerator.is_local_main_process,
+            dynamic_ncols=True,
+        )
+        with bar:
+            while progress.step < learner.num_steps and not loop.out_of_patience():
+                bar.set_postfix(loop.step())
+                bar.update()
 
 
 @dataclass(slots=True)

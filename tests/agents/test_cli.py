@@ -1,5 +1,6 @@
 """Every command of `rere`, run for real on a small data set."""
 
+import errno
 import inspect
 import json
 import shutil
@@ -321,6 +322,64 @@ def test_only_what_needs_torch_asks_for_it(arguments: list[str], status: int, er
         check=False,
     )
     assert (process.returncode, process.stderr) == (status, error)
+
+
+BROKEN = """
+import sys
+from agents.cli import main
+from agents.commands.play import Play
+
+def broken(self):
+    raise ZeroDivisionError("a mistake\\nof ours")
+
+Play.run = broken
+sys.argv[1:1] = ["play"]
+sys.exit(main())
+"""
+
+
+def test_an_error_that_nobody_expected_is_one_line_of_the_process() -> None:
+    """It names the type and the way to the traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("rere: unexpected ZeroDivisionError: a mistake of ours; add --debug")
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, "--debug"], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" in done.stderr
+
+
+def test_a_caller_gets_an_error_that_nobody_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test must see the mistake, not a line about it."""
+
+    def broken(self) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("agents.commands.play.Play.run", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["play"])
+
+
+def test_a_disk_that_cannot_be_written_is_one_line(monkeypatch, capsys) -> None:
+    """Also where no run is in the way."""
+
+    def full(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/items.csv")
+
+    monkeypatch.setattr("agents.commands.play.Play.run", full)
+    assert main(["play"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "/data/items.csv" in line
+    assert "on a disk with room" in line
+
+
+def test_debug_shows_an_expected_error_too(run: Path) -> None:
+    """With its traceback, whatever the command."""
+    with pytest.raises(ValueError, match="at least 1"):
+        main(["--debug", "recommend", str(run), "--history", "i0", "-k", "0"])
 
 
 COMMANDS = [get_args(choice)[0] for choice in get_args(Command)]

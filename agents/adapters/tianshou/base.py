@@ -34,7 +34,7 @@ class Agent:
         decisions: Act on decisions instead of tokens under masks.
         num_envs: N, users at once.
         embedding: Width of the embedding of an id.
-        hidden: Widths of the hidden layers.
+        layers: Widths of the hidden layers.
         learning_rate: Of Adam.
         gamma: Discount a step.
         beam: Width of the search that ranks titles in the end; 1: greedily.
@@ -44,7 +44,7 @@ class Agent:
     decisions: bool = False
     num_envs: int = 256
     embedding: int = 32
-    hidden: tuple[int, ...] = (128,)
+    layers: tuple[int, ...] = (128,)
     learning_rate: float = 3e-3
     gamma: float = 1.0
     beam: int = 50

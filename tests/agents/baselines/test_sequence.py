@@ -136,7 +136,7 @@ def test_a_model_survives_its_folder(small, tmp_path):
     rows = small.task.split("test")
     np.testing.assert_array_equal(again.scores(rows), small.scores(rows))
     names = {file.name for file in (tmp_path / "model").iterdir()}
-    assert names == {"model.json", "model.safetensors"}
+    assert names == {"manifest.json", "model.json", "model.safetensors"}
 
 
 def test_training_repeats(small):

@@ -253,6 +253,30 @@ def test_a_disk_that_fails_ends_in_one_line(
     equal(tmp_path / "run")
 
 
+def test_a_signal_in_the_final_test_ends_at_once(data, tmp_path, monkeypatch, capsys, equal):
+    """Nothing is to be saved there."""
+
+    def hears(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr("agents.experiment.final.evaluate", hears)
+    assert main(train_flags(data, tmp_path, "run")) == 143
+    assert (
+        f"SIGTERM; go on with `rere train --resume {tmp_path / 'run'}`" in capsys.readouterr().err
+    )
+    monkeypatch.undo()
+    assert resumed(tmp_path / "run") == 0
+    equal(tmp_path / "run")
+
+
+def test_an_agent_keeps_nothing_to_save(tmp_path, capsys):
+    """The flag would be ignored."""
+    flags = ["--algorithm", "sb3_dqn", "--save-every", "5m", "--runs-dir", str(tmp_path)]
+    assert main(["train", "--preset", "smoke", *flags]) == 2
+    assert "leave it out" in capsys.readouterr().err
+
+
 def test_an_error_of_the_program_is_no_error_of_the_disk(data, tmp_path, monkeypatch):
     """It surfaces as it is."""
 

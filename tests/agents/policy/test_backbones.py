@@ -1,6 +1,7 @@
 """Where a policy comes from, and that it comes back from disk the same."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from agents.files import replace_folder
 from agents.language_model import LanguageModel
 from agents.lm_recommender import LMRecommender
 from agents.policy import Policy, backbones, load_backbone, train_tokenizer
@@ -190,3 +192,65 @@ def test_a_pretrained_model_recommends(pretrained_folder, dataset_of, tmp_path):
     again = load_backbone(str(tmp_path / "again"), TITLES)
     repeated = LMRecommender(again.task(dataset), LanguageModel(again.model), beam=8)
     assert (repeated.recommend(batch, 5) == found.titles[:, :5]).all()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", bytes(64)])
+def test_a_damaged_folder_is_one_line_with_its_name(name, content, tmp_path):
+    """Whatever Hugging Face, tokenizers or safetensors make of it."""
+    load_backbone("scratch:nano", TITLES).save(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        load_backbone(str(tmp_path), TITLES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocab_size": "many"},
+        {"num_attention_heads": 0},
+        {"hidden_size": 47},
+        {"model_type": "nosuch"},
+    ],
+)
+def test_a_shape_that_cannot_be_is_one_line(change, tmp_path):
+    """A config that its own weights contradict."""
+    load_backbone("scratch:nano", TITLES).save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        load_backbone(str(tmp_path), TITLES)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "[]",
+        "1",
+        "null",
+        "{",
+        "{}",
+        '{"prompt": "compact"}',
+        '{"prompt": "nosuch", "completion_template": "{title}"}',
+        '{"prompt": "compact", "completion_template": null}',
+        '{"prompt": "compact", "completion_template": "title"}',
+    ],
+)
+def test_a_damaged_form_is_named(form, tmp_path):
+    """With file, key and what to do."""
+    load_backbone("scratch:nano", TITLES).save(tmp_path)
+    (tmp_path / "rere.json").write_text(form, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"rere\.json.*; put back the file"):
+        load_backbone(str(tmp_path), TITLES)
+
+
+def test_a_folder_with_a_manifest_is_verified(tmp_path):
+    """Whoever changed it himself deletes the manifest."""
+    with replace_folder(tmp_path / "policy") as folder:
+        load_backbone("scratch:nano", TITLES).save(folder)
+    load_backbone(str(tmp_path / "policy"), TITLES)
+    (tmp_path / "policy" / "rere.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"rere\.json is missing; copy the folder again, or delete"
+    ):
+        load_backbone(str(tmp_path / "policy"), TITLES)

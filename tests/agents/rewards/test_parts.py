@@ -1,5 +1,6 @@
 """Rewards that a run makes for itself, chosen by flags, end to end."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,15 @@ def test_a_run_is_paid_by_a_sequence_model(
     reward = ("--reward", "rere+0.1*collaborative")
     assert train(data, tmp_path, "whole", *reward) == 0
     monkeypatch.setattr(ReReLearner, "update", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train(data, tmp_path, "stopped", *reward)
+    assert train(data, tmp_path, "stopped", *reward) == 130
     monkeypatch.undo()
     kept = tmp_path / "stopped" / "rewards" / "sasrec" / "model.safetensors"
     written = kept.stat().st_mtime_ns
+    content = kept.read_bytes()
+    kept.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    assert main(["train", "--resume", str(tmp_path / "stopped")]) == 2  # it is not what was paid by
+    kept.write_bytes(content)
+    os.utime(kept, ns=(written, written))
     assert main(["train", "--resume", str(tmp_path / "stopped")]) == 0
     assert kept.stat().st_mtime_ns == written
     steps = [line for line in logged(tmp_path / "whole") if "rollout/reward" in line]

@@ -81,7 +81,7 @@ def test_a_damaged_record_is_named(run, text):
 def test_an_altered_config_is_no_basis_of_an_evaluation(run):
     """Its support or filter may be another's."""
     run.config.write_text('{"seed": 3, "data": "games"}')
-    with pytest.raises(ValueError, match="`seed` was 0 and is 3"):
+    with pytest.raises(ValueError, match=r"`seed` was 0 and is 3\. Put back"):
         check_config(run)
     run.config.write_text("{")
     with pytest.raises(DamagedError, match=r"config\.json is damaged"):
