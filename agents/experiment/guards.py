@@ -14,7 +14,7 @@ from agents.runs.begun import Begun
 from agents.runs.stopping import Stopped, Stopping
 from rere_env.task import Task
 
-__all__ = ["SaveError", "begun_of", "saving_errors", "stops_of"]
+__all__ = ["SaveError", "begun_of", "check_saves", "saving_errors", "stops_of"]
 
 REMEDIES = {
     errno.ENOSPC: "make room on its disk",
@@ -86,3 +86,16 @@ def _remedy(error: OSError | SafetensorError | RuntimeError) -> str | None:
         return "make room on its disk, or make it writable" if "I/O error" in str(error) else None
     of_the_writer = "inline_container" in str(error) or "PytorchStreamWriter" in str(error)
     return REMEDIES[errno.ENOSPC] if of_the_writer else None
+
+
+def check_saves(algorithm: str, save_every_s: float | None) -> None:
+    """Refuse `--save-every` for what keeps no checkpoints.
+
+    Raises:
+        ValueError: It was asked for.
+    """
+    if save_every_s is not None:
+        raise ValueError(
+            f"`save_every` (={save_every_s:g}s) is about checkpoints, and {algorithm!r} keeps "
+            "none; leave it out."
+        )

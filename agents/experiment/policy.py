@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from agents.experiment.agent import train_agent
 from agents.experiment.final import finish
 from agents.experiment.flags import check_flags, choose
-from agents.experiment.guards import begun_of, saving_errors, stops_of
+from agents.experiment.guards import begun_of, check_saves, saving_errors, stops_of
 from agents.experiment.launch import check_alone, make_accelerator, warn_of_missing_processes
 from agents.files import read_json
 from agents.language_model import LanguageModel, context_length
@@ -71,11 +71,7 @@ def train(
     check_flags(config, info.kind)
     if info.kind == "agent":
         check_alone(config.algorithm)
-        if save_every_s is not None:
-            raise ValueError(
-                f"`save_every` (={save_every_s:g}s) is about checkpoints, and {config.algorithm!r} "
-                "keeps none; leave it out."
-            )
+        check_saves(config.algorithm, save_every_s)
         return train_agent(config, as_algorithm(info), dataset, runs_dir, name)
     disable_progress_bar()  # one flashes by at every checkpoint, through that of the stage
     choose(config, config.numbers().group_size)

@@ -70,7 +70,7 @@ class Agent:
 
     def _make_net(self, task: Task, *outputs: int) -> IdNet:
         sizes = IdSizes.of(task, self.slate_size)
-        return IdNet(sizes, outputs, embedding=self.embedding, layers=self.hidden)
+        return IdNet(sizes, outputs, embedding=self.embedding, layers=self.layers)
 
     def _num_actions(self, task: Task) -> int:
         return int(np.diff(task.trie.first).max()) if self.decisions else task.trie.num_tokens

@@ -30,7 +30,7 @@ from rere_env import (
 from rere_env.worlds import WORLDS, fifty_items, ordered_slates, successor
 
 AGENTS = (DQN, QRDQN, PPO, Reinforce)
-SMALL = {"num_envs": 8, "embedding": 4, "hidden": (8,), "beam": 1}
+SMALL = {"num_envs": 8, "embedding": 4, "layers": (8,), "beam": 1}
 
 
 @pytest.fixture(autouse=True)
