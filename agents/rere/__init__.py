@@ -16,6 +16,14 @@ code. Every departure from the released code:
 7. A title shared by several items is one title; a hit on it is a hit.
 8. Means divide by totals of the whole step, over all processes. Released: `dapo` divides by the
    tokens of its own micro-batch.
+9. A step without any signal makes no optimiser step, and is counted. The reference is synced, and
+   the schedule goes on, by rollouts: with inner steps that is not by optimiser steps.
+10. The best policy of RL is chosen on validation, by NDCG@10. Released: the last one; SFT by loss.
+11. SFT: half a cosine after the warm-up (released: linear), batches of whole users, which share
+    their trees (released: rows).
+12. Weights and optimiser are float32 whatever the precision of the forward pass.
+13. The test split is ranked by exact search where that is cheap. Released: a beam of 50.
+14. The preset for pretrained models trains 2,000 RL steps of 32 prompts. Released: two epochs.
 """
 
 from agents.rere.agent import MorePrompts, ReReAgent
