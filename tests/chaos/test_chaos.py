@@ -24,6 +24,7 @@ def chaos(*flags: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_one_case_of_each_kind() -> None:
     """The table counts them."""
     done = chaos("--kills", "1", "--renames", "1", "--damages", "1", "--disks", "1")

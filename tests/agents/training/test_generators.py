@@ -141,6 +141,7 @@ def two(in_processes, tmp_path_factory):
     return in_processes(do_all, folder=str(tmp_path_factory.mktemp("runs")))
 
 
+@pytest.mark.slow
 def test_every_process_resumes_its_own_generator(two):
     """The draws after a save are those of the run that never stopped, others on each process."""
     first, second = (found["saved"] for found in two)
@@ -149,6 +150,7 @@ def test_every_process_resumes_its_own_generator(two):
     assert set(first["whole"].values()).isdisjoint(second["whole"].values())
 
 
+@pytest.mark.slow
 def test_saving_begins_when_all_are_there_and_nobody_goes_on_before_it_is_written(two):
     """The main process writes alone: before steps 0 and 2, and at the end."""
     first, second = (found["saved"] for found in two)
@@ -163,6 +165,7 @@ def test_saving_begins_when_all_are_there_and_nobody_goes_on_before_it_is_writte
     assert left > ends[2]
 
 
+@pytest.mark.slow
 def test_searched_rows_are_shared_and_the_result_is_that_of_one_process(two):
     """Bit for bit; each process searches about half of the batches."""
     expected = search_and_validate(Accelerator(cpu=True))

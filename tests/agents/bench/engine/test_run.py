@@ -258,7 +258,7 @@ def test_growth_measures_every_axis():
     assert set(grown["num_users"]["per_user_s"]) == {"vocabulary", "catalogue", "released"}
 
 
-@pytest.mark.parametrize("what", ["search", "update", "step"])
+@pytest.mark.parametrize("what", [pytest.param("search", marks=pytest.mark.slow), "update", "step"])
 def test_the_command_prints_strict_json_and_writes_a_report(what, tmp_path, capsys):
     """Ratios, settings, machine, versions and command; a JSON, a table and a picture."""
     assert main(["bench", what, "--quick", "--json", "--out", str(tmp_path)]) == 0
