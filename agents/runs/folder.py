@@ -141,6 +141,12 @@ class RunFolder:
                 f"the run {run.path} exists; continue it with `rere train --resume {run.path}`, "
                 "or choose another --name."
             )
+        left = [file.name for file in (run.metrics, run.checkpoints, run.result) if file.exists()]
+        if left:
+            raise FileExistsError(
+                f"{run.path} holds {', '.join(left)} of a run whose config.json is gone; choose "
+                "another --name, or put config.json back (begun.json has its values)."
+            )
         run.path.mkdir(parents=True, exist_ok=True)
         if begun is not None:
             write_json(run.begun, begun)

@@ -361,6 +361,7 @@ def trl_weights() -> str:
     from agents.registry import find_algorithm
 
     torch.set_num_threads(1)
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # `rollout_func` may change: we know
     with stand_ins() as root, data_at(root):
         task = rere_env.load_task("toys")
     learnt: Any = find_algorithm("trl_grpo").load().train(task, Budget(steps=8), seed=0)

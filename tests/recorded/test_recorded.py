@@ -82,6 +82,7 @@ def test_a_smoke_run_is_as_recorded(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_trl_learns_the_recorded_weights() -> None:
     """A run keeps no weights of TRL's."""
     if not SAME_MACHINE:

@@ -278,3 +278,12 @@ def test_only_the_folder_knows_its_places(repository):
         if isinstance(node, ast.Constant) and node.value in ("checkpoints", "sft", "rl")
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "result.json"])
+def test_what_is_left_of_a_run_is_not_mixed_with_a_new_one(tmp_path, name):
+    """Its config.json is gone, so nothing says whose it is."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).mkdir()
+    with pytest.raises(FileExistsError, match=rf"holds {name} of a run whose config.json is gone"):
+        RunFolder.create(tmp_path, "mine", {})
