@@ -75,16 +75,27 @@ def make_accelerator(config: TrainConfig, project_dir: Path | None = None) -> Ac
     """Return the engine for a device and precision.
 
     Raises:
-        ValueError: `cuda` was asked for and there is none, or processes that share one model.
+        ValueError: `cuda` was asked for and there is none, processes that share one model, or
+            processes that do not know of each other.
     """
     check_launch()
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             '`device` (="cuda") needs a CUDA device, and torch sees none; use --device cpu.'
         )
-    return Accelerator(
-        cpu=config.device == "cpu",
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    # Accelerate joins processes on the CPU only if it is told that the CPU is meant.
+    is_cpu = config.device == "cpu" or (started > 1 and not torch.cuda.is_available())
+    accelerator = Accelerator(
+        cpu=is_cpu,
         mixed_precision="bf16" if config.precision == "bf16" else "no",
         log_with=None if project_dir is None else "tensorboard",
         project_dir=project_dir,
     )
+    if accelerator.num_processes != started:
+        raise ValueError(
+            f"`WORLD_SIZE` is {started}, and {accelerator.num_processes} of these processes know "
+            "of each other: each would train, and write, the same run; launch them by torchrun, "
+            "or one without it."
+        )
+    return accelerator

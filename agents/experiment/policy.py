@@ -185,6 +185,7 @@ class _Experiment:
             num_truncated=self.num_truncated,
             writes=self.accelerator.is_main_process,
         )
+        self.accelerator.wait_for_everyone()  # none leaves while another still speaks
         self.accelerator.end_training()
         return self.run.path
 

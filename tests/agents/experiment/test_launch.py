@@ -8,11 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents.experiment.launch import check_alone, check_launch, warn_of_missing_processes
+from agents.experiment.launch import (
+    check_alone,
+    check_launch,
+    make_accelerator,
+    warn_of_missing_processes,
+)
 from agents.experiment.policy import train
 from agents.runs.config import TrainConfig
 
-TRAIN = ("-m", "agents.cli", "train", "--preset", "smoke", "--device", "cpu")
+TRAIN = ("-m", "agents.cli", "train", "--preset", "smoke")
 SMALL = ("--sft-epochs", "2", "--rl-steps", "4")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 ACCELERATE = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
@@ -98,3 +103,12 @@ def test_accelerate_launch_on_the_cpu_says_that_it_starts_one_process(data, tmp_
     """It needs mpirun for more, and does not say so itself."""
     said, _, _ = launched(ACCELERATE, data, tmp_path, "run")
     assert "asked for several processes and started one" in said
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
+    """Each would write the same run."""
+    alone = SimpleNamespace(num_processes=1)
+    monkeypatch.setattr("agents.experiment.launch.Accelerator", lambda **_: alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"`WORLD_SIZE` is 2, and 1 of these processes know of"):
+        make_accelerator(TrainConfig())

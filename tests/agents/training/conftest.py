@@ -66,6 +66,7 @@ def _child(file: str, function: str, folder: Path) -> None:
     done = getattr(jobs, function)(accelerator, **torch.load(folder / "arguments.pt"))
     torch.save(done, folder / f"{accelerator.process_index}.pt")
     if torch.distributed.is_initialized():  # a job may have ended it
+        torch.distributed.barrier()  # none leaves while another still speaks
         torch.distributed.destroy_process_group()
 
 
